@@ -1,0 +1,168 @@
+"""Solved dimension types: what a tensor dimension consists of, as a frozen value.
+
+A dimension is a row-major product of factors; a factor is an axis (its indices can be kept or
+removed one by one) or a concatenation of dimensions. A fused qkv output is ``(three, heads,
+head_dim)``; a DenseNet input is ``(Concat(((a,), (b,), (c,))),)``; a dimension of size 1 is ``()``.
+
+Everything that slices or predicts is one of the small recursions below; `graph/` makes these
+values, the rest of the library only reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One inferred axis: `index` numbers it within its graph, `size` counts its units."""
+
+    index: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concat:
+    """Dimensions laid one after another along one tensor dimension."""
+
+    parts: tuple[Dim, ...]
+
+
+Factor = Axis | Concat
+Dim = tuple[Factor, ...]
+Counts = Mapping[int, int]
+"""How many units each axis keeps; an axis that is absent keeps all."""
+Keep = Mapping[int, Tensor]
+"""Which units each axis keeps, int64 and sorted; an axis that is absent keeps all."""
+
+
+def dim_size(dim: Dim) -> int:
+    """Number of indices of a dimension.
+
+    >>> dim_size((Axis(0, 3), Concat(((Axis(1, 4),), (Axis(2, 5),)))))
+    27
+    """
+    return new_size(dim, {})
+
+
+def new_size(dim: Dim, counts: Counts) -> int:
+    """Number of indices left of a dimension when each axis keeps `counts` units.
+
+    >>> new_size((Axis(0, 3), Axis(1, 4)), {1: 2})
+    6
+    """
+    size = 1
+    for factor in dim:
+        if isinstance(factor, Axis):
+            size *= counts.get(factor.index, factor.size)
+        else:
+            size *= sum(new_size(part, counts) for part in factor.parts)
+    return size
+
+
+def kept_indices(dim: Dim, keep: Keep) -> Tensor:
+    """Flat indices of a dimension that remain, int64 of shape [new size], ascending.
+
+    >>> kept_indices((Axis(0, 2), Axis(1, 3)), {1: torch.tensor([0, 2])}).tolist()
+    [0, 2, 3, 5]
+    """
+    indices = torch.zeros(1, dtype=torch.int64)
+    for factor in dim:
+        if isinstance(factor, Axis):
+            size = factor.size
+            kept = keep.get(factor.index)
+            inner = torch.arange(size) if kept is None else kept
+        else:
+            size, pieces = 0, []
+            for part in factor.parts:
+                pieces.append(kept_indices(part, keep) + size)
+                size += dim_size(part)
+            inner = torch.cat(pieces)
+        # row-major: flat = outer * size + inner
+        indices = (indices[:, None] * size + inner[None, :]).reshape(-1)
+    return indices
+
+
+def unit_positions(dim: Dim, axis: Axis) -> Tensor:
+    """Flat indices that belong to each unit of `axis`: int64 of shape [units, indices per unit].
+
+    >>> unit_positions((Axis(0, 2), Axis(1, 3)), Axis(1, 3)).tolist()
+    [[0, 3], [1, 4], [2, 5]]
+    """
+    if dim == (axis,):
+        return torch.arange(axis.size)[:, None]
+    units = [torch.tensor([u]) for u in range(axis.size)] if not dim else None
+    if units is not None:
+        raise ValueError(f"axis {axis.index} does not occur in an empty dimension")
+    flat = torch.arange(dim_size(dim))
+    columns = [flat[unit_of == u] for unit_of in _unit_of(dim, axis) for u in range(axis.size)]
+    occurrences = len(columns) // axis.size
+    return torch.stack(
+        [
+            torch.cat([columns[k * axis.size + u] for k in range(occurrences)])
+            for u in range(axis.size)
+        ]
+    )
+
+
+def _unit_of(dim: Dim, axis: Axis) -> Iterator[Tensor]:
+    """For each occurrence of `axis`: the unit that each flat index belongs to, -1 for none."""
+    sizes = [dim_size((factor,)) for factor in dim]
+    for k, factor in enumerate(dim):
+        inner: Iterator[Tensor]
+        if isinstance(factor, Axis):
+            inner = iter([torch.arange(axis.size)] if factor == axis else [])
+        else:
+            inner = _unit_of_parts(factor, axis)
+        outer_size = int(torch.tensor(sizes[:k]).prod()) if k else 1
+        inner_size = int(torch.tensor(sizes[k + 1 :]).prod()) if k + 1 < len(dim) else 1
+        for unit_of in inner:
+            yield unit_of.repeat_interleave(inner_size).repeat(outer_size)
+
+
+def _unit_of_parts(concat: Concat, axis: Axis) -> Iterator[Tensor]:
+    sizes = [dim_size(part) for part in concat.parts]
+    for k, part in enumerate(concat.parts):
+        for unit_of in _unit_of(part, axis):
+            before = torch.full((sum(sizes[:k]),), -1)
+            after = torch.full((sum(sizes[k + 1 :]),), -1)
+            yield torch.cat([before, unit_of, after])
+
+
+def axes_of(dim: Dim) -> Iterator[Axis]:
+    """Every axis occurrence of a dimension, outermost first.
+
+    >>> [axis.index for axis in axes_of((Axis(0, 2), Concat(((Axis(1, 2),), (Axis(0, 2),)))))]
+    [0, 1, 0]
+    """
+    for factor in dim:
+        if isinstance(factor, Axis):
+            yield factor
+        else:
+            for part in factor.parts:
+                yield from axes_of(part)
+
+
+def dim_to_json(dim: Dim) -> list[Any]:
+    """A dimension as JSON: an axis is ``[index, size]``, a concatenation ``{"concat": [...]}``."""
+    return [
+        [factor.index, factor.size]
+        if isinstance(factor, Axis)
+        else {"concat": [dim_to_json(part) for part in factor.parts]}
+        for factor in dim
+    ]
+
+
+def dim_from_json(value: Sequence[Any]) -> Dim:
+    """Inverse of `dim_to_json`."""
+    return tuple(
+        Concat(tuple(dim_from_json(part) for part in factor["concat"]))
+        if isinstance(factor, dict)
+        else Axis(int(factor[0]), int(factor[1]))
+        for factor in value
+    )

@@ -1,0 +1,164 @@
+"""The plan: which units stay, and all that is needed to rebuild the smaller model anywhere.
+
+A plan is a value like an infrastructure plan: computed, read, diffed, reviewed, then applied. Its
+JSON is deterministic, holds no weights and no pickle, and carries the fingerprint of the model it
+was made for and the hash of that model's graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secateur.core.atomic import write_text
+from secateur.core.cost import Cost
+from secateur.core.dims import Axis, Dim, Keep, dim_from_json, dim_to_json, new_size
+from secateur.core.errors import PlanMismatchError
+from secateur.core.expressions import Field
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """An integer attribute of the model and its value before and after the cut."""
+
+    field: Field
+    before: int
+    after: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which units of which groups stay.
+
+    axes: the groups that lose units, by id. keep: their kept units, ascending. tensors: the
+    dimensions of every tensor that changes. changes: the attributes to rewrite. settings: how the
+    plan was made (criterion, budget, selector, seed, constraints). notes: what the user should
+    know, for example groups that could not be cut as asked. exact: ids of groups for which
+    cutting must equal masking; inexact: the others that lose units, with the reason.
+    """
+
+    fingerprint: str
+    graph_hash: str
+    axes: Mapping[str, Axis]
+    keep: Mapping[str, tuple[int, ...]]
+    tensors: Mapping[str, tuple[Dim, ...]]
+    changes: tuple[FieldChange, ...]
+    before: Cost
+    after: Cost
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    exact: tuple[str, ...] = ()
+    inexact: Mapping[str, str] = field(default_factory=dict)
+
+    def kept_units(self) -> Keep:
+        """Kept units by axis index, for `dims.kept_indices`."""
+        return {
+            self.axes[id].index: torch.tensor(units, dtype=torch.int64)
+            for id, units in self.keep.items()
+        }
+
+    def counts(self) -> dict[int, int]:
+        """Number of kept units by axis index, for `dims.new_size`."""
+        return {self.axes[id].index: len(units) for id, units in self.keep.items()}
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape after the cut of a tensor that changes."""
+        counts = self.counts()
+        return tuple(new_size(dim, counts) for dim in self.tensors[tensor])
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the plan's JSON."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Deterministic JSON text, keys sorted."""
+        body = {
+            "format": FORMAT,
+            "fingerprint": self.fingerprint,
+            "graph_hash": self.graph_hash,
+            "groups": {
+                id: {
+                    "axis": axis.index,
+                    "size": axis.size,
+                    "keep": list(self.keep[id]),
+                    "exact": id in self.exact,
+                    **({"inexact": self.inexact[id]} if id in self.inexact else {}),
+                }
+                for id, axis in self.axes.items()
+            },
+            "tensors": {
+                name: [dim_to_json(dim) for dim in dims] for name, dims in self.tensors.items()
+            },
+            "changes": [
+                [c.field.owner, c.field.name, c.field.index, c.before, c.after]
+                for c in self.changes
+            ],
+            "before": self.before.to_json(),
+            "after": self.after.to_json(),
+            "settings": dict(self.settings),
+            "notes": list(self.notes),
+        }
+        return json.dumps(body, sort_keys=True, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Plan:
+        """Inverse of `to_json`.
+
+        Raises: PlanMismatchError when the text is no plan, or one of a newer format.
+        """
+        try:
+            body = json.loads(text)
+            if body["format"] != FORMAT:
+                raise PlanMismatchError(
+                    f"plan has format {body['format']}, this secateur reads format {FORMAT}; "
+                    "make the plan again, or install the secateur that wrote it"
+                )
+            groups = body["groups"]
+            return cls(
+                fingerprint=body["fingerprint"],
+                graph_hash=body["graph_hash"],
+                axes={id: Axis(g["axis"], g["size"]) for id, g in groups.items()},
+                keep={id: tuple(g["keep"]) for id, g in groups.items()},
+                tensors={
+                    name: tuple(dim_from_json(dim) for dim in dims)
+                    for name, dims in body["tensors"].items()
+                },
+                changes=tuple(
+                    FieldChange(Field(owner, name, index), before, after)
+                    for owner, name, index, before, after in body["changes"]
+                ),
+                before=Cost(**body["before"]),
+                after=Cost(**body["after"]),
+                settings=body["settings"],
+                notes=tuple(body["notes"]),
+                exact=tuple(id for id, g in groups.items() if g["exact"]),
+                inexact={id: g["inexact"] for id, g in groups.items() if "inexact" in g},
+            )
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise PlanMismatchError(
+                f"this is not a secateur plan ({type(error).__name__}: {error}); "
+                "make one with `secateur plan MODEL --budget macs=50% -o plan.json`"
+            ) from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the JSON beside `path`, then rename it into place."""
+        write_text(Path(path), self.to_json())
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a saved plan. Raises: PlanMismatchError, FileNotFoundError."""
+        return cls.from_json(Path(path).read_text(encoding="utf-8"))
+
+
+Scores = Mapping[str, Tensor]
+"""One float64 number per unit for each free group, by group id: higher is more important."""

@@ -1,0 +1,25 @@
+"""The outcome of comparing a cut model with the masked original."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """max_abs_error: largest difference of any output; max_rel_error: that over the largest
+    output magnitude; groups_checked: groups whose removal was compared by numbers;
+    groups_shape_only: groups where equality cannot hold and only shapes were compared;
+    reasons: why, for each of those; module_calls: module outputs whose shapes matched."""
+
+    max_abs_error: float
+    max_rel_error: float
+    groups_checked: int
+    groups_shape_only: int
+    dtype: str
+    module_calls: int
+    reasons: dict[str, str]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
