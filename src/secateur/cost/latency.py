@@ -1,0 +1,258 @@
+"""Latency of several models, measured side by side in one run.
+
+Models take turns within a round and the order changes from round to round, so that heat, clocks
+and neighbours on the machine disturb all of them alike. A round repeats each forward until it
+lasts about `ROUND_MS`, and gives one sample: milliseconds per forward. Everything that the number
+depends on (batch, threads, device, dtype, hardware) is stated beside it.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from platform import machine, processor
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from secateur.cost.batch import resize_batch
+
+ROUND_MS = 20.0
+SETTLE_MS = 200.0
+MOST_REPEATS = 10_000
+FEWEST_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Milliseconds per forward of one model: one sample a round, and where they were taken."""
+
+    samples_ms: tuple[float, ...]
+    repeats: int
+    batch: int
+    threads: int
+    device: str
+    dtype: str
+    hardware: str
+
+    @property
+    def median_ms(self) -> float:
+        """Median over the rounds.
+
+        >>> Latency((1.0, 2.0, 9.0), 1, 64, 2, "cpu", "float32", "x").median_ms
+        2.0
+        """
+        return float(np.median(self.samples_ms))
+
+    @property
+    def p10_ms(self) -> float:
+        """10th percentile."""
+        return float(np.percentile(self.samples_ms, 10))
+
+    @property
+    def p90_ms(self) -> float:
+        """90th percentile."""
+        return float(np.percentile(self.samples_ms, 90))
+
+    @property
+    def mad_ms(self) -> float:
+        """Median absolute deviation from the median."""
+        samples = np.asarray(self.samples_ms)
+        return float(np.median(np.abs(samples - np.median(samples))))
+
+    @property
+    def throughput_per_s(self) -> float:
+        """Samples of the batch per second at the median."""
+        return 1e3 * self.batch / self.median_ms
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields and the figures derived from them."""
+        derived = ("median_ms", "p10_ms", "p90_ms", "mad_ms", "throughput_per_s")
+        fields = asdict(self) | {"samples_ms": [round(ms, 6) for ms in self.samples_ms]}
+        return fields | {name: round(getattr(self, name), 6) for name in derived}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Latency:
+        """Inverse of `to_json`; derived figures are computed again."""
+        kept = {name: body[name] for name in cls.__dataclass_fields__}
+        return cls(**kept | {"samples_ms": tuple(float(ms) for ms in body["samples_ms"])})
+
+
+@torch.inference_mode()
+def measure_latency(
+    models: Mapping[str, nn.Module],
+    example_inputs: Any,
+    *,
+    batch_size: int | None = None,
+    threads: int | None = None,
+    rounds: int = 30,
+    warmup: int = 3,
+) -> dict[str, Latency]:
+    """Latency of every model by its name, in evaluation mode, on the device of the parameters.
+
+    `batch_size` repeats or trims the example along dim 0; `threads` holds for this call only.
+    Training flags, thread count and garbage collection are as before when this returns.
+    Raises: ValueError for fewer than five rounds, no model, or models on different devices.
+    """
+    if rounds < FEWEST_ROUNDS or warmup < 1:
+        raise ValueError(
+            f"rounds={rounds}, warmup={warmup}: a spread needs at least {FEWEST_ROUNDS} rounds "
+            "after one warm-up; write for example rounds=30, warmup=3"
+        )
+    device = _common_device(models)
+    inputs, batch = resize_batch(example_inputs, batch_size)
+    inputs = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
+    with ExitStack() as stack:
+        stack.enter_context(_threads(threads))
+        for model in models.values():
+            stack.enter_context(_evaluating(model))
+        stack.enter_context(_no_garbage_collection())
+        forwards = {name: _forward(model, inputs) for name, model in models.items()}
+        repeats = {name: _calibrate(run, device, warmup) for name, run in forwards.items()}
+        samples: dict[str, list[float]] = {name: [] for name in models}
+        for turn in range(rounds):
+            for name in _order(tuple(models), turn):
+                samples[name].append(_time_ms(forwards[name], device, repeats[name]))
+        used = torch.get_num_threads()
+    return {
+        name: Latency(
+            samples_ms=tuple(samples[name]),
+            repeats=repeats[name],
+            batch=batch,
+            threads=used,
+            device=str(device),
+            dtype=_dtype(model),
+            hardware=hardware_name(device),
+        )
+        for name, model in models.items()
+    }
+
+
+def hardware_name(device: torch.device) -> str:
+    """What the maker calls the processor or accelerator."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return f"{device.type} on {machine()}"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(errors="replace").splitlines() if info.exists() else []
+    named = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or processor() or machine()
+
+
+def _common_device(models: Mapping[str, nn.Module]) -> torch.device:
+    devices = {
+        name: next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
+        for name, model in models.items()
+    }
+    if len(set(devices.values())) != 1:
+        raise ValueError(
+            f"models to compare must be on one device, there are {devices or 'no models'}; "
+            "move them with model.to(device)"
+        )
+    return next(iter(devices.values()))
+
+
+def _dtype(model: nn.Module) -> str:
+    floating = (p.dtype for p in model.parameters() if p.is_floating_point())
+    return str(next(floating, torch.get_default_dtype())).removeprefix("torch.")
+
+
+def _forward(model: nn.Module, inputs: Any) -> Callable[[], Any]:
+    if isinstance(inputs, Mapping):
+        return partial(model, **inputs)
+    return partial(model, *(inputs if isinstance(inputs, tuple | list) else (inputs,)))
+
+
+def _order(names: tuple[str, ...], turn: int) -> tuple[str, ...]:
+    """Every order begins elsewhere, every second one runs backwards."""
+    start = (turn // 2) % len(names)
+    order = names[start:] + names[:start]
+    return order[::-1] if turn % 2 else order
+
+
+def _calibrate(run: Callable[[], Any], device: torch.device, warmup: int) -> int:
+    """Forwards per round so that a round lasts about ROUND_MS, judged by the fastest try.
+
+    Tries go on for SETTLE_MS: clocks and thread pools are slow to wake.
+    """
+    for _ in range(warmup):
+        run()
+    repeats, tries, spent_ms = 1, 0, 0.0
+    while tries < 3 or spent_ms < SETTLE_MS:
+        forward_ms = max(_time_ms(run, device, repeats), 1e-4)
+        spent_ms += forward_ms * repeats
+        repeats = min(MOST_REPEATS, max(repeats, math.ceil(ROUND_MS / forward_ms)))
+        tries += 1
+    return repeats
+
+
+def _time_ms(run: Callable[[], Any], device: torch.device, repeats: int) -> float:
+    """Milliseconds per forward over `repeats` forwards."""
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return _time_cuda_ms(run, repeats)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    start = time.perf_counter_ns()
+    for _ in range(repeats):
+        run()
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+    return (time.perf_counter_ns() - start) / 1e6 / repeats
+
+
+def _time_cuda_ms(run: Callable[[], Any], repeats: int) -> float:
+    start = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    end = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(repeats):
+        run()
+    end.record()
+    torch.cuda.synchronize()
+    return float(start.elapsed_time(end)) / repeats
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is not None and count < 1:
+        raise ValueError(f"threads={count}: must be at least 1")
+    try:
+        torch.set_num_threads(count or before)
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def _no_garbage_collection() -> Iterator[None]:
+    enabled = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
