@@ -10,6 +10,7 @@ values, the rest of the library only reads them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -94,44 +95,39 @@ def unit_positions(dim: Dim, axis: Axis) -> Tensor:
     >>> unit_positions((Axis(0, 2), Axis(1, 3)), Axis(1, 3)).tolist()
     [[0, 3], [1, 4], [2, 5]]
     """
-    if dim == (axis,):
-        return torch.arange(axis.size)[:, None]
-    units = [torch.tensor([u]) for u in range(axis.size)] if not dim else None
-    if units is not None:
-        raise ValueError(f"axis {axis.index} does not occur in an empty dimension")
-    flat = torch.arange(dim_size(dim))
-    columns = [flat[unit_of == u] for unit_of in _unit_of(dim, axis) for u in range(axis.size)]
-    occurrences = len(columns) // axis.size
-    return torch.stack(
-        [
-            torch.cat([columns[k * axis.size + u] for k in range(occurrences)])
-            for u in range(axis.size)
-        ]
-    )
+    rows = list(unit_rows(torch.arange(dim_size(dim)), 0, dim, axis))
+    if not rows:
+        raise ValueError(f"axis {axis.index} does not occur in this dimension")
+    return torch.cat(rows, dim=1)
 
 
-def _unit_of(dim: Dim, axis: Axis) -> Iterator[Tensor]:
-    """For each occurrence of `axis`: the unit that each flat index belongs to, -1 for none."""
+def unit_rows(tensor: Tensor, tensor_dim: int, dim: Dim, axis: Axis) -> Iterator[Tensor]:
+    """For each occurrence of `axis`: the elements that belong to its units, [units, elements].
+
+    `dim` describes dimension `tensor_dim` of `tensor`. Only views until the last step: a factor
+    is reached by splitting the dimension (outer, factor, inner), a part of a concatenation by
+    narrowing.
+
+    >>> rows, = unit_rows(torch.arange(6), 0, (Axis(0, 2), Axis(1, 3)), Axis(0, 2))
+    >>> rows.tolist()
+    [[0, 1, 2], [3, 4, 5]]
+    """
     sizes = [dim_size((factor,)) for factor in dim]
     for k, factor in enumerate(dim):
-        inner: Iterator[Tensor]
+        if isinstance(factor, Axis) and factor != axis:
+            continue
+        outer, inner = math.prod(sizes[:k]), math.prod(sizes[k + 1 :])
+        split = torch.unflatten(tensor, tensor_dim, (outer, sizes[k], inner))
         if isinstance(factor, Axis):
-            inner = iter([torch.arange(axis.size)] if factor == axis else [])
-        else:
-            inner = _unit_of_parts(factor, axis)
-        outer_size = int(torch.tensor(sizes[:k]).prod()) if k else 1
-        inner_size = int(torch.tensor(sizes[k + 1 :]).prod()) if k + 1 < len(dim) else 1
-        for unit_of in inner:
-            yield unit_of.repeat_interleave(inner_size).repeat(outer_size)
-
-
-def _unit_of_parts(concat: Concat, axis: Axis) -> Iterator[Tensor]:
-    sizes = [dim_size(part) for part in concat.parts]
-    for k, part in enumerate(concat.parts):
-        for unit_of in _unit_of(part, axis):
-            before = torch.full((sum(sizes[:k]),), -1)
-            after = torch.full((sum(sizes[k + 1 :]),), -1)
-            yield torch.cat([before, unit_of, after])
+            yield split.movedim(tensor_dim + 1, 0).reshape(axis.size, -1)
+            continue
+        start = 0
+        for part in factor.parts:
+            size = dim_size(part)
+            yield from unit_rows(
+                split.narrow(tensor_dim + 1, start, size), tensor_dim + 1, part, axis
+            )
+            start += size
 
 
 def axes_of(dim: Dim) -> Iterator[Axis]:
