@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install -qq -c constraints.txt
 STAMPS := $(VENV)/stamps
 SPEC := pyproject.toml constraints.txt
 # two processes with one thread each are faster on two cores than one process with two threads

@@ -1,0 +1,181 @@
+"""From a frozen dataclass to command-line flags, and back.
+
+A command is a function of one settings value; this file makes the flags from the value's fields,
+so that names, types, defaults and help are written once. A field that is itself a dataclass is a
+section: its fields become flags of their own, beside the others. Recipes hold the same fields.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, field
+from typing import Annotated, Any
+
+import typer
+
+ARGUMENT, OPTION, SECTION = "argument", "option", "section"
+
+
+def flag(default: Any, help: str, *, short: str = "") -> Any:
+    """A settings field that becomes the option `--its-name` (and `short`, for example "-o")."""
+    metadata = {"help": help, "kind": OPTION, "short": short}
+    return field(default=default, metadata=metadata)
+
+
+def required(help: str) -> Any:
+    """A settings field without a default that becomes a required option."""
+    return field(metadata={"help": help, "kind": OPTION, "short": ""})
+
+
+def argument(help: str, *, default: Any = MISSING) -> Any:
+    """A settings field that becomes a positional argument."""
+    metadata = {"help": help, "kind": ARGUMENT, "short": ""}
+    if default is MISSING:
+        return field(metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def section(settings: type, *, help: Mapping[str, str] | None = None) -> Any:
+    """A settings field that holds another settings dataclass, by default all its defaults.
+
+    help: for a dataclass of another package, the fields that become flags and what they do; its
+    other fields can be set in a recipe only.
+    """
+    return field(default_factory=settings, metadata={"help": help, "kind": SECTION})
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag: the path of its field in the settings, its type without None, and its default."""
+
+    path: tuple[str, ...]
+    type: Any
+    default: Any
+    help: str
+    kind: str
+    short: str
+
+    @property
+    def name(self) -> str:
+        return self.path[-1]
+
+    @property
+    def option(self) -> str:
+        """As typed: `--learning-rate`, or `--verify/--no-verify`."""
+        word = self.name.replace("_", "-")
+        return f"--{word}/--no-{word}" if self.type is bool else f"--{word}"
+
+
+def flags_of(settings: type, *, path: tuple[str, ...] = ()) -> Iterator[Flag]:
+    """Every flag of a settings dataclass, sections flattened, in the order of the fields."""
+    hints = typing.get_type_hints(settings)
+    for item in dataclasses.fields(settings):
+        hint, here = _without_none(hints[item.name]), (*path, item.name)
+        if item.metadata["kind"] != SECTION:
+            keys = ("help", "kind", "short")
+            yield Flag(here, hint, item.default, *(item.metadata[key] for key in keys))
+        elif item.metadata["help"] is None:
+            yield from flags_of(hint, path=here)
+        else:
+            yield from _foreign_flags(hint, item.metadata["help"], here)
+
+
+def signature(settings: type, *, overrides: bool = False) -> inspect.Signature:
+    """The signature that typer reads: one keyword parameter a flag.
+
+    overrides: nothing is required and every default is None, "as the recipe says".
+    """
+    return inspect.Signature([_parameter(flag, overrides) for flag in flags_of(settings)])
+
+
+def from_flags(settings: type, given: Mapping[str, Any]) -> Any:
+    """The settings value for what typer parsed; lists become tuples."""
+    return _build(settings, {name: _frozen(value) for name, value in given.items()})
+
+
+def nested(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What was given (not None) as nested sections, to be laid over a recipe."""
+    sections: dict[str, Any] = {}
+    for item in flags_of(settings):
+        if (value := given.get(item.name)) is None or value == []:
+            continue
+        section = sections
+        for key in item.path[:-1]:
+            section = section.setdefault(key, {})
+        section[item.name] = value
+    return sections
+
+
+def describe(command: str, settings: type, *, overrides: bool = False) -> list[str]:
+    """One line a flag, frozen by a test: command, flag, type and default."""
+    lines = []
+    for item in flags_of(settings):
+        shown = item.name.upper() if item.kind == ARGUMENT else item.option
+        shown += f" {item.short}" if item.short else ""
+        default = "required" if item.default is MISSING else repr(item.default)
+        lines.append(
+            f"{command} {shown}: {_type_name(item.type)} = {'recipe' if overrides else default}"
+        )
+    return lines
+
+
+def _foreign_flags(
+    settings: type, help: Mapping[str, str], path: tuple[str, ...]
+) -> Iterator[Flag]:
+    hints = typing.get_type_hints(settings)
+    defaults = {item.name: item.default for item in dataclasses.fields(settings)}
+    for name, text in help.items():
+        kind = _without_none(hints[name])
+        yield Flag((*path, name), kind, defaults[name], text, OPTION, "")
+
+
+def _parameter(item: Flag, overrides: bool) -> inspect.Parameter:
+    repeated = typing.get_origin(item.type) is tuple
+    kind = list[str] if repeated else item.type
+    optional = overrides or item.default is None
+    default = None if overrides else item.default
+    if isinstance(default, tuple):
+        default = list(default)
+    if item.kind == ARGUMENT:
+        info = typer.Argument(help=item.help, show_default=False)
+    else:
+        names = [item.option, *([item.short] if item.short else [])]
+        info = typer.Option(*names, help=item.help, show_default=default not in (None, [], ""))
+    return inspect.Parameter(
+        item.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is MISSING else default,
+        annotation=Annotated[kind | None if optional else kind, info],
+    )
+
+
+def _build(settings: type, given: Mapping[str, Any]) -> Any:
+    values = {}
+    hints = typing.get_type_hints(settings)
+    for item in dataclasses.fields(settings):
+        if item.metadata.get("kind") == SECTION:
+            values[item.name] = _build(hints[item.name], given)
+        elif item.name in given:
+            values[item.name] = given[item.name]
+    return settings(**values)
+
+
+def _without_none(hint: Any) -> Any:
+    options = [option for option in typing.get_args(hint) if option is not type(None)]
+    is_optional = type(None) in typing.get_args(hint) and len(options) == 1
+    return options[0] if is_optional else hint
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
+
+
+Settings = typing.TypeVar("Settings")
+Command = Callable[[Settings], Any]
