@@ -85,13 +85,17 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """A parameter or buffer: its dimensions, bytes per element, kind, and its other names."""
+    """A parameter or buffer: its dimensions, bytes per element, kind, and its other names.
+
+    A buffer that is not `persistent` is missing from the state dict and made anew by a constructor.
+    """
 
     dims: tuple[Dim, ...]
     itemsize: int
     trainable: bool
     is_parameter: bool
     aliases: tuple[str, ...] = ()
+    persistent: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,5 @@
+"""Axis inference: which units of a model must be removed together, from one recorded forward."""
+
+from secateur.graph.trace import call_arguments, tensors_in, trace
+
+__all__ = ["call_arguments", "tensors_in", "trace"]

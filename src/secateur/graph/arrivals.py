@@ -1,0 +1,332 @@
+"""Where integers of a model's Python code meet tensors: shapes read, sizes given.
+
+A function mode sees every torch function as the model called it. Sizes read from a shape are
+tagged; sizes given to `view`, `split`, `zeros` and their kin arrive at a dimension of the result,
+which gives an equation for a tagged integer and a literal for a plain one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from secateur.graph.call import dims_of, wrap
+from secateur.graph.dispatch import LiveOp, Recorder
+from secateur.graph.recurrent import GATES, run_recurrent
+from secateur.graph.sized_ints import Ledger, SizedInt, location
+from secateur.graph.types import Product, leading, pin, size_of, split
+
+_GATEKEEPERS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+_SCALARS = frozenset(
+    "mul mul_ div div_ true_divide pow add add_ sub sub_ rsub fill_ full tensor as_tensor "
+    "scalar_tensor __mul__ __rmul__ __add__ __radd__ __sub__ __rsub__ __truediv__ __rtruediv__ "
+    "__pow__ __rpow__ __imul__ __itruediv__ __iadd__ __isub__ multiply divide floor_divide".split()
+)
+
+
+class Arrivals(TorchFunctionMode):
+    """Tags sizes as they leave tensors and notes them as they come back."""
+
+    def __init__(self, ledger: Ledger, recorder: Recorder) -> None:
+        super().__init__()
+        self.ledger = ledger
+        self.recorder = recorder
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name == "__get__":
+            result = func(*args, **kwargs)
+            return self._tagged_shape(args[0], result) if isinstance(result, torch.Size) else result
+        if name in GATES and self.recorder.meta:
+            return self._recurrent(func, name, args, kwargs)
+        result = func(*args, **kwargs)
+        handler = HANDLERS.get(name)
+        if handler is not None:
+            return handler(self.ledger, args, kwargs, result)
+        if name in _SCALARS:
+            for value in args:
+                self.ledger.scale(value, f"{name} at {location()}")
+        return result
+
+    def _tagged_shape(self, tensor: Tensor, shape: torch.Size) -> torch.Size:
+        dims = dims_of(tensor)
+        return torch.Size(
+            self.ledger.size(size, dim) for size, dim in zip(shape, dims, strict=True)
+        )
+
+    def _recurrent(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        recorder = self.recorder
+        recorder.paused = True
+        try:
+            outs, ins, macs = run_recurrent(name, args)
+        finally:
+            recorder.paused = False
+        recording = recorder.recording
+        recording.used.update(id(tensor) for tensor in ins)
+        where = recording.stack[-1] if recording.stack else ""
+        if recording.keep_ops:
+            values = [[recorder.value(t) for t in group] for group in (ins, outs)]
+            recording.ops.append(LiveOp(name, where, values[0], values[1], macs))
+        return outs
+
+
+@contextmanager
+def visible_functionals() -> Iterator[None]:
+    """Let a function mode see inside `torch.nn.functional`.
+
+    Its Python functions hand themselves over whole when a mode is active, which hides the calls
+    they make; with the gate closed they run as plain Python and each inner call is seen.
+    """
+    modules = (torch.nn.functional, torch.functional)
+    saved = [(m, n, getattr(m, n)) for m in modules for n in _GATEKEEPERS if n in vars(m)]
+    for module, name, _ in saved:
+        setattr(module, name, lambda *args: False)
+    try:
+        yield
+    finally:
+        for module, name, original in saved:
+            setattr(module, name, original)
+
+
+def _flat_sizes(args: Sequence[Any]) -> list[Any]:
+    """Sizes given as one sequence or one by one."""
+    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        return list(args[0])
+    return [arg for arg in args if isinstance(arg, int)]
+
+
+def _arrive_all(ledger: Ledger, sizes: Sequence[Any], result: Any, what: str) -> None:
+    if not isinstance(result, Tensor):
+        return
+    dims = dims_of(result)
+    if len(sizes) == len(dims):
+        where = f"{what} at {location(3)}"
+        for value, dim in zip(sizes, dims, strict=True):
+            if isinstance(value, int):
+                ledger.arrive(value, dim, where)
+
+
+def _shaped(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """A method whose sizes follow the tensor: view, reshape, expand, new_zeros."""
+    given = args[1:] or (kwargs.get("shape") or kwargs.get("size") or (),)
+    _arrive_all(ledger, _flat_sizes(given), result, "a shape")
+    return result
+
+
+def _created(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """A factory whose sizes come first: zeros, ones, empty, full."""
+    given = args or (kwargs.get("size", ()),)
+    if given and isinstance(given[0], (tuple, list)):
+        given = given[:1]
+    _arrive_all(ledger, _flat_sizes(given), result, "a shape")
+    return result
+
+
+def _counted(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """arange and its kin: the one size of the result."""
+    if result.dim() == 1:
+        ends = [arg for arg in args if isinstance(arg, SizedInt) and arg == result.shape[0]]
+        for end in ends:
+            ledger.arrive(end, dims_of(result)[0], f"a range at {location(2)}")
+    return result
+
+
+def _size(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    dims = dims_of(args[0])
+    if isinstance(result, torch.Size):
+        return torch.Size(ledger.size(n, dim) for n, dim in zip(result, dims, strict=True))
+    dim = args[1] if len(args) > 1 else kwargs["dim"]
+    return ledger.size(result, dims[dim])
+
+
+def _numel(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    return ledger.size(result, tuple(atom for dim in dims_of(args[0]) for atom in dim))
+
+
+def _repeated(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """repeat: each count is the outer factor of its dimension."""
+    counts = _flat_sizes(args[1:] or (kwargs.get("repeats", ()),))
+    dims = dims_of(result)
+    if len(counts) == len(dims):
+        for count, dim in zip(counts, dims, strict=True):
+            outer = leading(dim, int(count))
+            if outer is not None:
+                ledger.arrive(count, outer, f"a repeat count at {location(2)}")
+    return result
+
+
+def _unflattened(
+    ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+) -> Any:
+    dim = wrap(args[1] if len(args) > 1 else kwargs["dim"], args[0].dim())
+    sizes = args[2] if len(args) > 2 else kwargs["sizes"]
+    for k, value in enumerate(sizes):
+        ledger.arrive(value, dims_of(result)[dim + k], f"a shape at {location(2)}")
+    return result
+
+
+def _pieces(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """split: the sizes of the pieces, or the one size of all."""
+    named = ("split_size_or_sections", "split_size", "split_sizes")
+    sizes = args[1] if len(args) > 1 else next(kwargs[n] for n in named if n in kwargs)
+    dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+    given = list(sizes) if isinstance(sizes, (tuple, list)) else [sizes] * len(result)
+    where = f"a split at {location(2)}"
+    for value, piece in zip(given, result, strict=True):
+        product = dims_of(piece)[dim]
+        if int(value) == size_of(product):
+            ledger.arrive(value, product, where)
+        else:
+            pin(product, f"the remainder of {where}")
+    return result
+
+
+def _chunks(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """chunk: all pieces stay equal."""
+    dim = args[2] if len(args) > 2 else kwargs.get("dim", 0)
+    products = [dims_of(piece)[dim] for piece in result]
+    where = f"a chunk at {location(2)}"
+    if len({size_of(product) for product in products}) > 1:
+        for product in products:
+            pin(product, f"uneven pieces of {where}")
+    for product in products[1:]:
+        first = ledger.size(size_of(products[0]), products[0])
+        if isinstance(first, SizedInt):
+            ledger.arrive(first, product, where)
+    return result
+
+
+def _sliced(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """x[a:b]: the part before `a` and the part before `b` have those sizes."""
+    index = args[1] if isinstance(args[1], tuple) else (args[1],)
+    if not isinstance(args[0], Tensor) or not any(isinstance(item, slice) for item in index):
+        return result
+    where = f"a slice at {location(2)}"
+    for item, dim in _indexed_dims(index, dims_of(args[0])):
+        if item.step in (None, 1):
+            for bound in (item.start, item.stop):
+                _bound(ledger, bound, dim, where)
+    return result
+
+
+def _indexed_dims(index: Sequence[Any], dims: Sequence[Product]) -> Iterator[tuple[slice, Product]]:
+    taken = sum(
+        max(1, item.dim() if isinstance(item, Tensor) and item.dtype == torch.bool else 1)
+        for item in index
+        if item is not None and item is not Ellipsis and not isinstance(item, bool)
+    )
+    position = 0
+    for item in index:
+        if item is None or isinstance(item, bool):
+            continue
+        if item is Ellipsis:
+            position += len(dims) - taken
+            continue
+        if isinstance(item, slice):
+            yield item, dims[position]
+        position += item.dim() if isinstance(item, Tensor) and item.dtype == torch.bool else 1
+
+
+def _bound(ledger: Ledger, bound: Any, dim: Product, where: str) -> None:
+    if not isinstance(bound, int) or bound == 0 or not -size_of(dim) < bound < size_of(dim):
+        return
+    if bound > 0:
+        before, _ = split(dim, int(bound))
+        assert before is not None
+        _arrive_or_pin(ledger, bound, before, where)
+    else:
+        _, after = split(dim, size_of(dim) + int(bound))
+        assert after is not None
+        _arrive_or_pin(ledger, -int(bound), after, where)
+
+
+def _arrive_or_pin(ledger: Ledger, value: int, product: Product, where: str) -> None:
+    """Like `arrive`, for sizes of one as well."""
+    if isinstance(value, SizedInt):
+        ledger.arrive(value, product, where)
+    else:
+        ledger.literals.append((product, where))
+
+
+def _narrowed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    dim, start = args[1], args[2]
+    where = f"narrow at {location(2)}"
+    _bound(ledger, start, dims_of(args[0])[dim], where)
+    if len(args) > 3:
+        ledger.arrive(args[3], dims_of(result)[dim], where)
+    return result
+
+
+def _convolved(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
+    _grouped(ledger, args, groups, "convolution groups")
+    return result
+
+
+def _grouped(ledger: Ledger, args: tuple[Any, ...], groups: int, what: str) -> None:
+    channels = dims_of(args[0])[1] if args[0].dim() > 1 else ()
+    group = leading(channels, int(groups)) if groups > 1 else None
+    if group is not None:
+        ledger.arrive(groups, group, f"{what} at {location(3)}")
+
+
+def _group_normed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:
+    _grouped(ledger, args, args[1] if len(args) > 1 else kwargs["num_groups"], "norm groups")
+    return out
+
+
+def _normed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    shape = args[1] if len(args) > 1 else kwargs["normalized_shape"]
+    shape = shape if isinstance(shape, (tuple, list)) else (shape,)
+    where = f"normalized_shape at {location(2)}"
+    for value, dim in zip(shape, dims_of(args[0])[-len(shape) :], strict=True):
+        ledger.arrive(value, dim, where)
+    return result
+
+
+def _padded(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    widths = list(args[1] if len(args) > 1 else kwargs["pad"])
+    dims = dims_of(result)
+    for k, width in enumerate(widths):
+        if isinstance(width, SizedInt) and width > 0:
+            dim = dims[-1 - k // 2]
+            before, after = split(dim, int(width) if k % 2 == 0 else size_of(dim) - int(width))
+            piece = before if k % 2 == 0 else after
+            assert piece is not None
+            ledger.arrive(width, piece, f"padding at {location(2)}")
+    return result
+
+
+_Handler = Callable[[Ledger, tuple[Any, ...], dict[str, Any], Any], Any]
+_FAMILIES: tuple[tuple[_Handler, str], ...] = (
+    (_shaped, "view reshape expand broadcast_to new_zeros new_ones new_empty new_full"),
+    (_created, "zeros ones empty full rand randn"),
+    (_counted, "arange linspace eye"),
+    (_size, "size"),
+    (_numel, "numel"),
+    (_repeated, "repeat tile"),
+    (_unflattened, "unflatten"),
+    (_pieces, "split split_with_sizes"),
+    (_chunks, "chunk"),
+    (_sliced, "__getitem__"),
+    (_narrowed, "narrow"),
+    (_convolved, "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
+    (_group_normed, "group_norm"),
+    (_normed, "layer_norm rms_norm"),
+    (_padded, "pad"),
+)
+HANDLERS = {name: handler for handler, names in _FAMILIES for name in names.split()}

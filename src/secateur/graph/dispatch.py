@@ -1,0 +1,260 @@
+"""Recording: every ATen operator of one forward, with the types of what it reads and writes.
+
+Floats live on the meta device, integers and booleans are computed for real on the CPU, because
+masks and `.item()` need values. Each operator's rule couples the types as it runs; an operator
+without a rule pins what it touches and is named.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from secateur.core.errors import UnsupportedOpError
+from secateur.graph.call import NoRule, OpCall, Rule, dims_of, set_dims, typed
+from secateur.graph.rules import all_rules
+from secateur.graph.rules.pointwise import pointwise
+from secateur.graph.snapshot import empty_like_on_meta
+from secateur.graph.types import Dims, Product, SizeMismatch, fresh_all, pin, size_of
+
+_CREATORS = frozenset(
+    "arange zeros ones full empty rand randn linspace scalar_tensor eye randint empty_strided "
+    "tril_indices triu_indices randperm hann_window empty_permuted logspace".split()
+)
+_WITHOUT_TENSORS = frozenset(
+    "_local_scalar_dense is_same_size equal item _assert_async sym_size set_ resize_ "
+    "is_nonzero _assert_tensor_metadata".split()
+)
+
+
+@dataclass
+class LiveValue:
+    """A tensor as an operator saw it: its memory, types, and bytes per element."""
+
+    storage: int
+    dims: Dims
+    itemsize: int
+
+
+@dataclass
+class LiveOp:
+    """One recorded operator, types still being inferred."""
+
+    name: str
+    module: str
+    inputs: list[LiveValue]
+    outputs: list[LiveValue]
+    macs: list[tuple[Product, ...]]
+
+
+@dataclass
+class Recording:
+    """What a forward did. `stack` holds the paths of the modules that are running."""
+
+    ops: list[LiveOp] = field(default_factory=list)
+    unknown: Counter[str] = field(default_factory=Counter)
+    reasons: dict[str, str] = field(default_factory=dict)
+    used: set[int] = field(default_factory=set)
+    stack: list[str] = field(default_factory=list)
+    storages: dict[int, tuple[int, Any]] = field(default_factory=dict)
+    keep_ops: bool = True
+
+
+class Recorder(TorchDispatchMode):
+    """Runs operators and infers their types. `stand_ins` are the ids of the model's tensors."""
+
+    def __init__(
+        self, recording: Recording, stand_ins: set[int], *, meta: bool, strict: bool
+    ) -> None:
+        super().__init__()
+        self.recording = recording
+        self.stand_ins = stand_ins
+        self.meta = meta
+        self.strict = strict
+        self.converted: dict[int, tuple[Tensor, Tensor]] = {}
+        self.paused = False
+
+    def __torch_dispatch__(
+        self,
+        func: torch._ops.OpOverload,
+        types: Sequence[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        if self.paused:
+            return func(*args, **kwargs)
+        if self.meta:
+            args, kwargs = self._place(func, args, kwargs)
+        out = func(*args, **kwargs)
+        self.record(OpCall(func, args, kwargs, out))
+        return out
+
+    def record(self, call: OpCall) -> None:
+        """Infer the types of a finished call's outputs and keep it."""
+        outs = [t for t in (call.out if call.returns_many else [call.out]) if isinstance(t, Tensor)]
+        if not outs:
+            return
+        ins = list(_tensors((call.args, call.kwargs)))
+        self.recording.used.update(id(t) for t in ins if id(t) in self.stand_ins)
+        self._infer(call, ins, outs)
+        if self.recording.keep_ops:
+            self.recording.ops.append(
+                LiveOp(
+                    call.name,
+                    self.recording.stack[-1] if self.recording.stack else "",
+                    [self.value(t) for t in ins],
+                    [self.value(t) for t in outs],
+                    call.macs,
+                )
+            )
+
+    def value(self, tensor: Tensor) -> LiveValue:
+        """What a graph says of a tensor."""
+        storage = tensor.untyped_storage()
+        # the storage object is kept, so that its address is not used again during the trace
+        number, _ = self.recording.storages.setdefault(
+            storage._cdata, (len(self.recording.storages), storage)
+        )
+        return LiveValue(number, dims_of(tensor), tensor.element_size())
+
+    def _place(
+        self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Move arguments so that floats are computed on meta and integers on the CPU."""
+        flat, spec = tree_flatten((args, kwargs))
+        tensors = [item for item in flat if isinstance(item, Tensor)]
+        if any(tensor.is_meta for tensor in tensors):
+            target, moved = torch.device("meta"), True
+        elif not tensors and _creates_integers(func, args, kwargs):
+            target, moved = torch.device("cpu"), False
+        else:
+            return args, kwargs
+        changed = False
+        for k, item in enumerate(flat):
+            if isinstance(item, torch.device) and item != target:
+                flat[k], changed = target, True
+            elif moved and isinstance(item, Tensor) and not item.is_meta:
+                flat[k], changed = self._to_meta(item), True
+        return tree_unflatten(flat, spec) if changed else (args, kwargs)
+
+    def _to_meta(self, tensor: Tensor) -> Tensor:
+        known = self.converted.get(id(tensor))
+        if known is not None and known[0] is tensor:
+            set_dims(known[1], dims_of(tensor))
+            return known[1]
+        converted = empty_like_on_meta(tensor)
+        set_dims(converted, dims_of(tensor))
+        self.converted[id(tensor)] = (tensor, converted)
+        if id(tensor) in self.stand_ins:
+            self.recording.used.add(id(tensor))
+        return converted
+
+    def _infer(self, call: OpCall, ins: list[Tensor], outs: list[Tensor]) -> None:
+        rule, reason = rule_for(call.func), ""
+        if rule is not None:
+            try:
+                dims = _checked(rule(call), call)
+            except (NoRule, SizeMismatch) as error:
+                reason = str(error)
+            else:
+                for tensor, one in zip(_outputs(call), dims, strict=True):
+                    if isinstance(tensor, Tensor):
+                        set_dims(tensor, one)
+                return
+        self._pin_unknown(call, ins, outs, reason)
+
+    def _pin_unknown(
+        self, call: OpCall, ins: list[Tensor], outs: list[Tensor], reason: str
+    ) -> None:
+        where = self.recording.stack[-1] if self.recording.stack else "the model"
+        if self.strict:
+            raise UnsupportedOpError(
+                f"operator {call.func} in {where} has no rule{f' ({reason})' if reason else ''}; "
+                "trace without strict=True to pin what it touches, or add a rule for it in a "
+                "file of secateur/graph/rules"
+            )
+        name = str(call.func)
+        self.recording.unknown[name] += 1
+        why = f"the operator {name} has no rule"
+        self.recording.reasons.setdefault(name, reason)
+        for tensor in ins:
+            for product in dims_of(tensor):
+                pin(product, why)
+        for tensor in outs:
+            if not typed(tensor) or not any(tensor is t for t in ins):
+                set_dims(tensor, fresh_all(tensor.shape, why))
+
+
+def _tensors(tree: Any) -> Iterator[Tensor]:
+    return (item for item in tree_flatten(tree)[0] if isinstance(item, Tensor))
+
+
+def _outputs(call: OpCall) -> list[Any]:
+    return list(call.out) if call.returns_many else [call.out]
+
+
+def _checked(result: Dims | list[Dims | None], call: OpCall) -> list[Dims]:
+    """The rule's answer, one type an output. Raises: NoRule when it does not fit the shapes."""
+    outs = _outputs(call)
+    answers = result if isinstance(result, list) else [result]
+    if len(answers) < len(outs):
+        answers = [*answers, *[None] * (len(outs) - len(answers))]
+    dims: list[Dims] = []
+    for tensor, answer in zip(outs, answers, strict=True):
+        if not isinstance(tensor, Tensor):
+            dims.append(())
+            continue
+        if answer is None:
+            answer = fresh_all(tensor.shape, f"a by-product of {call.name}")
+        sizes = tuple(size_of(product) for product in answer)
+        if sizes != tuple(tensor.shape):
+            raise NoRule(f"its rule predicts {sizes}, it returned {tuple(tensor.shape)}")
+        dims.append(tuple(answer))
+    return dims
+
+
+def _creates_integers(
+    func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> bool:
+    name = func._schema.name.rpartition("::")[2]
+    if name not in _CREATORS:
+        return True
+    dtype = kwargs.get("dtype")
+    if dtype is not None:
+        return not (dtype.is_floating_point or dtype.is_complex)
+    if name == "arange":
+        return all(isinstance(item, int) for item in args)
+    if name == "full":
+        return isinstance(args[1], (bool, int))
+    return name in ("randint", "randperm", "tril_indices", "triu_indices")
+
+
+@cache
+def rule_for(func: torch._ops.OpOverload) -> Rule | None:
+    """The rule of an operator: by name, by the name of its functional form, or pointwise."""
+    rules, name = all_rules(), func._schema.name.rpartition("::")[2]
+    if name in _WITHOUT_TENSORS:
+        return None
+    functional = name[:-1] if name.endswith("_") and not name.endswith("__") else name
+    found: Callable[..., Any] | None = rules.get(name) or rules.get(functional)
+    if found is None and _is_pointwise(func, functional):
+        found = pointwise
+    return found
+
+
+def _is_pointwise(func: torch._ops.OpOverload, functional: str) -> bool:
+    if torch.Tag.pointwise in func.tags:
+        return True
+    packet = getattr(torch.ops.aten, functional, None) if "aten" in func._schema.name else None
+    return packet is not None and any(
+        torch.Tag.pointwise in getattr(packet, overload).tags for overload in packet.overloads()
+    )

@@ -1,0 +1,209 @@
+"""Integers that remember where they came from.
+
+While a model is traced, sizes read from shapes and integer attributes read from modules are
+`SizedInt`s: ordinary ints that carry an expression. Arithmetic builds larger expressions,
+comparisons are noted as relations, and a conversion to float (`head_dim ** -0.5`) marks what it
+read as a scale. The `Ledger` collects all that; once it is closed its integers are plain again,
+even where a cache of the model kept one.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+
+from secateur.core.expressions import COMPARISONS, OPERATORS, Binary, Field
+from secateur.graph.types import Product
+
+_TORCH = torch.__path__[0]
+_HERE = os.path.dirname(__file__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LiveSize:
+    """The size of a dimension whose type is still being inferred."""
+
+    product: Product
+
+
+LiveExpression = int | LiveSize | Field | Binary
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """`left op right` came out as `holds` at `where`."""
+
+    op: str
+    left: Any
+    right: Any
+    holds: bool
+    where: str
+
+
+@dataclass
+class Ledger:
+    """What the integers of one trace told: relations, literals, scales."""
+
+    notes: list[Note] = field(default_factory=list)
+    literals: list[tuple[Product, str]] = field(default_factory=list)
+    scales: list[tuple[Any, str]] = field(default_factory=list)
+    open: bool = True
+
+    def tag(self, value: int, expression: Any) -> int:
+        """`value` with an expression; sizes of 0 and 1 stay plain."""
+        return SizedInt(value, expression, self) if value > 1 else value
+
+    def size(self, value: int, product: Product) -> int:
+        """`value` as the size of a dimension."""
+        return self.tag(value, LiveSize(product))
+
+    def arrive(self, value: Any, product: Product, what: str) -> None:
+        """An integer of the model's code became the size of `product`.
+
+        A tagged one is an equation; a plain one is a literal, and pins the dimension.
+        """
+        if isinstance(value, SizedInt) and value.live_in(self):
+            left = value.expression
+            if not (isinstance(left, LiveSize) and left.product == product):
+                self.notes.append(Note("eq", left, LiveSize(product), True, what))
+        elif isinstance(value, int) and value > 1:
+            self.literals.append((product, what))
+
+    def scale(self, value: Any, what: str) -> None:
+        """A size was used as a number, not as a size."""
+        if isinstance(value, SizedInt) and value.live_in(self):
+            self.scales.append((value.expression, what))
+
+
+def location(depth: int = 1) -> str:
+    """`file.py:line` of the nearest caller outside torch and this package."""
+    frame: FrameType | None = sys._getframe(depth)
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if not name.startswith((_TORCH, _HERE)):
+            return f"{os.path.basename(name)}:{frame.f_lineno}"
+        frame = frame.f_back
+    return "torch"
+
+
+class SizedInt(int):
+    """An int with an expression, alive while its ledger is open."""
+
+    expression: Any
+    ledger: Ledger
+
+    def __new__(cls, value: int, expression: Any, ledger: Ledger) -> SizedInt:
+        self = int.__new__(cls, value)
+        self.expression = expression
+        self.ledger = ledger
+        return self
+
+    def live_in(self, ledger: Ledger) -> bool:
+        """Whether the tag belongs to this trace and the trace is still on."""
+        return ledger is self.ledger and ledger.open
+
+    def __repr__(self) -> str:
+        return int.__repr__(self)
+
+    __str__ = __repr__
+    __hash__ = int.__hash__
+
+    def __copy__(self) -> int:
+        return int(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> int:
+        return int(self)
+
+    def __reduce__(self) -> Any:
+        return int, (int(self),)
+
+    def __float__(self) -> float:
+        if self.ledger.open:
+            self.ledger.scale(self, location(2))
+        return float(int(self))
+
+    def __truediv__(self, other: Any) -> Any:
+        return float(self) / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return other / float(self)
+
+    def __pow__(self, other: Any, modulus: Any = None) -> Any:
+        if isinstance(other, int) and 0 <= other <= 4 and modulus is None:
+            power: Any = 1
+            for _ in range(other):
+                power = power * self
+            return power
+        return float(self) ** other
+
+
+def _expression_of(value: int, ledger: Ledger) -> Any:
+    if isinstance(value, SizedInt) and value.live_in(ledger):
+        return value.expression
+    return int(value)
+
+
+def _arithmetic(name: str, apply: Callable[[int, int], int]) -> tuple[Any, Any]:
+    def forward(self: SizedInt, other: Any) -> Any:
+        if not isinstance(other, int) or isinstance(other, bool):
+            return apply(int(self), other) if not isinstance(other, float) else _scaled(self, other)
+        result = apply(int(self), int(other))
+        if not self.ledger.open:
+            return result
+        ledger = self.ledger
+        return ledger.tag(result, Binary(name, self.expression, _expression_of(other, ledger)))
+
+    def reflected(self: SizedInt, other: Any) -> Any:
+        if not isinstance(other, int) or isinstance(other, bool):
+            return (
+                apply(other, int(self)) if not isinstance(other, float) else _rscaled(other, self)
+            )
+        result = apply(int(other), int(self))
+        if not self.ledger.open:
+            return result
+        ledger = self.ledger
+        return ledger.tag(result, Binary(name, _expression_of(other, ledger), self.expression))
+
+    def _scaled(self: SizedInt, other: float) -> float:
+        return apply(float(self), other)  # type: ignore[arg-type]
+
+    def _rscaled(other: float, self: SizedInt) -> float:
+        return apply(other, float(self))  # type: ignore[arg-type]
+
+    return forward, reflected
+
+
+def _comparison(name: str, apply: Callable[[int, int], bool]) -> Any:
+    def compare(self: SizedInt, other: Any) -> Any:
+        if not isinstance(other, int):
+            return apply(int(self), other)
+        result = apply(int(self), int(other))
+        ledger = self.ledger
+        if ledger.open and not isinstance(other, bool):
+            left, right = self.expression, _expression_of(other, ledger)
+            must_hold = (name, result) in (("eq", True), ("ne", False))
+            if left is not right and (must_hold or _asked_by_model()):
+                ledger.notes.append(Note(name, left, right, result, location(2)))
+        return result
+
+    return compare
+
+
+def _asked_by_model() -> bool:
+    """Whether a comparison stands in the model's own code: torch's own checks of sizes that do
+    not end in an error decide nothing about the model."""
+    return not sys._getframe(2).f_code.co_filename.startswith(_TORCH)
+
+
+for _name, _apply in OPERATORS.items():
+    _forward, _reflected = _arithmetic(_name, _apply)
+    setattr(SizedInt, f"__{_name}__", _forward)
+    setattr(SizedInt, f"__r{_name}__", _reflected)
+for _name, _compare in COMPARISONS.items():
+    setattr(SizedInt, f"__{_name}__", _comparison(_name, _compare))

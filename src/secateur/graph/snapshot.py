@@ -1,0 +1,113 @@
+"""A model that a trace may run and spoil: weights on the meta device, everything put back after.
+
+Forwards leave caches behind in plain attributes, so every module's `__dict__` is remembered, with
+a shallow copy of the dicts and lists in it, and restored whatever happens.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_REGISTRIES = ("_parameters", "_buffers", "_modules")
+
+
+@dataclass
+class Leaf:
+    """A parameter or buffer: its names, canonical first, and the tensor that stands in for it."""
+
+    original: Tensor
+    stand_in: Tensor
+    is_parameter: bool
+    names: list[str] = field(default_factory=list)
+    persistent: bool = True
+
+
+def empty_like_on_meta(tensor: Tensor) -> Tensor:
+    """A meta tensor with the shape, strides and dtype of `tensor`."""
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+@contextmanager
+def restored(model: nn.Module) -> Iterator[None]:
+    """Undo everything that the block does to modules' attributes and training flags."""
+    saved = []
+    for module in model.modules():
+        attributes = dict(module.__dict__)
+        containers = [
+            (value, value.copy())
+            for name, value in attributes.items()
+            if type(value) in (dict, list, collections.OrderedDict, set)
+        ]
+        saved.append((module, attributes, containers))
+    try:
+        yield
+    finally:
+        for module, attributes, containers in saved:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            for container, content in containers:
+                container.clear()
+                if isinstance(container, list):
+                    container.extend(content)
+                else:
+                    container.update(content)
+
+
+def leaves_of(model: nn.Module, *, meta: bool) -> dict[int, Leaf]:
+    """Every distinct parameter and buffer by `id`, parameters first, in the model's order."""
+    found: dict[int, Leaf] = {}
+    for registry in ("_parameters", "_buffers"):
+        for path, module in model.named_modules(remove_duplicate=False):
+            for name, tensor in getattr(module, registry).items():
+                if tensor is None:
+                    continue
+                leaf = found.get(id(tensor))
+                if leaf is None:
+                    leaf = Leaf(tensor, _stand_in(tensor, meta), registry == "_parameters")
+                    leaf.persistent = name not in module._non_persistent_buffers_set
+                    found[id(tensor)] = leaf
+                leaf.names.append(f"{path}.{name}" if path else name)
+    return found
+
+
+def _stand_in(tensor: Tensor, meta: bool) -> Tensor:
+    if not meta or tensor.is_meta:
+        return tensor.detach()
+    if not tensor.is_floating_point() and not tensor.is_complex():
+        # integer buffers keep their values: index tables and masks are read by the forward
+        return tensor.detach().clone()
+    stand_in = empty_like_on_meta(tensor)
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(stand_in, requires_grad=False)
+    return stand_in
+
+
+def swap_in(model: nn.Module, leaves: Mapping[int, Leaf]) -> None:
+    """Put the stand-ins into the modules; `restored` takes them out again."""
+    for module in model.modules():
+        for registry in ("_parameters", "_buffers"):
+            table = getattr(module, registry)
+            for name, tensor in table.items():
+                if tensor is not None:
+                    table[name] = leaves[id(tensor)].stand_in
+        flat = module.__dict__.get("_flat_weights")
+        if isinstance(flat, list):
+            module.__dict__["_flat_weights"] = [
+                leaves[id(tensor)].stand_in if id(tensor) in leaves else tensor for tensor in flat
+            ]
+
+
+def on_meta(value: Any) -> Any:
+    """An input for the trace: floats on meta, everything else a copy with its values."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.is_floating_point() or value.is_complex():
+        return empty_like_on_meta(value)
+    return value.clone()

@@ -1,0 +1,270 @@
+"""`trace`: one recorded forward, and the graph that it teaches.
+
+The model runs once on the meta device (on the CPU where an operator has no meta kernel) and is
+left as it was. In evaluation mode first; if parameters stayed unused, once more in training mode,
+so that what only runs in training (auxiliary heads) is coupled as well.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from secateur.core.dims import Dim
+from secateur.core.errors import SecateurError, TraceError
+from secateur.core.expressions import Field
+from secateur.core.fingerprint import fingerprint
+from secateur.core.graph import Call, Graph, Op, TensorType, Value
+from secateur.graph.arrivals import Arrivals, visible_functionals
+from secateur.graph.attributes import tagged_reads
+from secateur.graph.call import dims_of, set_dims
+from secateur.graph.dispatch import LiveValue, Recorder, Recording
+from secateur.graph.freeze import Freezer, make_groups, make_relations, relevant, settle
+from secateur.graph.sized_ints import Ledger
+from secateur.graph.snapshot import Leaf, leaves_of, on_meta, restored, swap_in
+from secateur.graph.types import Dims, fresh_all, pin
+
+ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
+
+
+class _NeedsValues(Exception):
+    """The forward asks for what a meta tensor does not have."""
+
+
+def trace(model: nn.Module, example_inputs: ExampleInputs, *, strict: bool = False) -> Graph:
+    """The graph of a model: what can be removed, what is pinned and why, what it costs.
+
+    example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments, as
+    the model takes them. The model is unchanged afterwards.
+
+    Raises: TraceError when the forward fails on these inputs; UnsupportedOpError for an operator
+    without a rule under `strict=True` (otherwise what it touches is pinned and it is named in
+    `Graph.unknown_ops`).
+
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> [(g.id, g.size) for g in trace(model, torch.zeros(1, 4)).free]
+    [('0.weight[0]', 8)]
+    """
+    args, kwargs = call_arguments(example_inputs)
+    try:
+        return _Trace(model, strict, meta=True).run(args, kwargs)
+    except _NeedsValues as needs:
+        if any(tensor.is_meta for tensor in model.parameters()):
+            raise TraceError(
+                f"the forward of {type(model).__name__} needs values, but its weights are on the "
+                f"meta device ({needs}); load the weights and trace again"
+            ) from needs.__cause__
+    return _Trace(model, strict, meta=False).run(args, kwargs)
+
+
+def call_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments of a forward.
+
+    >>> call_arguments({"x": 1})
+    ((), {'x': 1})
+    """
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)):
+        return tuple(example_inputs), {}
+    return (example_inputs,), {}
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Tensors of a nested output: tuples, lists, dicts and objects with attributes."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(getattr(value, "__dict__", None), dict) and not isinstance(
+        value, (nn.Module, type)
+    ):
+        for item in vars(value).values():
+            if isinstance(item, (Tensor, tuple, list)):
+                yield from tensors_in(item)
+
+
+class _Trace:
+    """One attempt at tracing: the state that its steps share."""
+
+    def __init__(self, model: nn.Module, strict: bool, *, meta: bool) -> None:
+        self.model = model
+        self.strict = strict
+        self.meta = meta
+        self.ledger = Ledger()
+        self.recording = Recording()
+        self.calls: list[tuple[str, str, list[Dims]]] = []
+        self.inputs: list[Dims] = []
+        self.outputs: list[Dims] = []
+        self.read: dict[Field, int] = {}
+        self.warnings: list[str] = []
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Graph:
+        started = time.perf_counter()
+        with restored(self.model), torch.no_grad():
+            leaves = leaves_of(self.model, meta=self.meta)
+            for leaf in leaves.values():
+                set_dims(leaf.stand_in, fresh_all(leaf.stand_in.shape))
+            swap_in(self.model, leaves)
+            self.model.eval()
+            stand_ins = {id(leaf.stand_in) for leaf in leaves.values()}
+            self._forward(args, kwargs, stand_ins)
+            unused = _unused(leaves, self.recording)
+            if self.meta and any(leaf.is_parameter for leaf in unused):
+                self._train_forward(args, kwargs, stand_ins)
+                unused = _unused(leaves, self.recording)
+            ran = time.perf_counter()
+            self.ledger.open = False
+            settle(self.ledger, [dims_of(leaf.stand_in) for leaf in unused])
+        graph = self._freeze(leaves)
+        graph.seconds.update(forward=ran - started, solve=time.perf_counter() - ran)  # type: ignore[attr-defined]
+        return graph
+
+    def _forward(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], stand_ins: set[int]
+    ) -> None:
+        place = on_meta if self.meta else lambda value: value
+        args, kwargs = tree_map_only(Tensor, place, (args, kwargs))
+        for tensor in tensors_in((args, kwargs)):
+            if id(tensor) not in stand_ins:
+                set_dims(tensor, fresh_all(tensor.shape, "an input of the model"))
+        recorder = Recorder(self.recording, stand_ins, meta=self.meta, strict=self.strict)
+        try:
+            with (
+                tagged_reads(self.model, self.ledger) as read,
+                visible_functionals(),
+                self._module_hooks(),
+                warnings.catch_warnings(),
+                recorder,
+                Arrivals(self.ledger, recorder),
+            ):
+                warnings.simplefilter("ignore")
+                out = self.model(*args, **kwargs)
+        except SecateurError:
+            raise
+        except Exception as error:
+            raise self._explained(error) from error
+        self.read.update(read)
+        if self.recording.keep_ops:
+            self.inputs = [dims_of(tensor) for tensor in tensors_in((args, kwargs))]
+        for tensor in tensors_in(out):
+            for product in dims_of(tensor):
+                pin(product, "an output of the model")
+            if self.recording.keep_ops:
+                self.outputs.append(dims_of(tensor))
+
+    def _train_forward(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], stand_ins: set[int]
+    ) -> None:
+        self.recording.keep_ops = False
+        self.model.train()
+        try:
+            self._forward(args, kwargs, stand_ins)
+        except (_NeedsValues, TraceError) as error:
+            self.warnings.append(f"the forward in training mode could not be traced: {error}")
+
+    def _explained(self, error: Exception) -> Exception:
+        where = self.recording.stack[-1] if self.recording.stack else ""
+        about_meta = isinstance(error, NotImplementedError) or "meta" in str(error).lower()
+        if self.meta and (about_meta or not isinstance(error, TypeError)):
+            return _NeedsValues(str(error))
+        return TraceError(
+            f"the forward of {type(self.model).__name__} failed{f' in {where}' if where else ''}: "
+            f"{type(error).__name__}: {error}; call the model with the same example_inputs first, "
+            "and pass what works there"
+        )
+
+    @contextmanager
+    def _module_hooks(self) -> Iterator[None]:
+        names = {id(module): name for name, module in reversed(list(self.model.named_modules()))}
+        stack = self.recording.stack
+        entered: list[nn.Module] = []
+
+        def enter(module: nn.Module, args: Any) -> None:
+            entered.append(module)
+            stack.append(names.get(id(module), stack[-1] if stack else ""))
+
+        def leave(module: nn.Module, args: Any, out: Any) -> None:
+            if out is not None and self.recording.keep_ops and id(module) in names:
+                dims = [dims_of(tensor) for tensor in tensors_in(out)]
+                self.calls.append((names[id(module)], type(module).__name__, dims))
+            while entered and entered.pop() is not module:
+                stack.pop()
+            if stack:
+                stack.pop()
+
+        hooks = (
+            nn.modules.module.register_module_forward_pre_hook(enter),
+            nn.modules.module.register_module_forward_hook(leave, always_call=True),
+        )
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _freeze(self, leaves: Mapping[int, Leaf]) -> Graph:
+        freezer = Freezer()
+        tensors = {leaf.names[0]: _tensor_type(leaf, freezer) for leaf in leaves.values()}
+        groups = make_groups(freezer, tensors)
+        relations, fields = make_relations(
+            freezer, self.ledger.notes, self.model, tensors, self.read
+        )
+        free = {group.axis.index for group in groups if group.pinned is None}
+        kept = relevant(relations, free)
+        return Graph(
+            groups=tuple(groups),
+            tensors=tensors,
+            ops=tuple(_op(op, freezer) for op in self.recording.ops),
+            calls=tuple(
+                Call(name, kind, tuple(freezer.dims(dims) for dims in outputs))
+                for name, kind, outputs in self.calls
+            ),
+            relations=tuple(kept),
+            fields=fields,
+            inputs=tuple(freezer.dims(dims) for dims in self.inputs),
+            outputs=tuple(freezer.dims(dims) for dims in self.outputs),
+            unknown_ops=dict(self.recording.unknown),
+            fingerprint=fingerprint(self.model),
+            warnings=tuple(self.warnings),
+        )
+
+
+def _unused(leaves: Mapping[int, Leaf], recording: Recording) -> list[Leaf]:
+    return [leaf for leaf in leaves.values() if id(leaf.stand_in) not in recording.used]
+
+
+def _tensor_type(leaf: Leaf, freezer: Freezer) -> TensorType:
+    return TensorType(
+        dims=freezer.dims(dims_of(leaf.stand_in)),
+        itemsize=leaf.original.element_size(),
+        trainable=leaf.original.requires_grad,
+        is_parameter=leaf.is_parameter,
+        aliases=tuple(leaf.names[1:]),
+        persistent=leaf.persistent,
+    )
+
+
+def _op(op: Any, freezer: Freezer) -> Op:
+    def value(live: LiveValue) -> Value:
+        return Value(live.storage, freezer.dims(live.dims), live.itemsize)
+
+    macs: list[tuple[Dim, ...]] = [tuple(freezer.dim(p) for p in term) for term in op.macs]
+    return Op(
+        op.name,
+        op.module,
+        tuple(value(live) for live in op.inputs),
+        tuple(value(live) for live in op.outputs),
+        tuple(macs),
+    )
