@@ -1,0 +1,9 @@
+"""How important a unit is. One criterion a file; a criterion sees matrices, never operator types.
+
+A criterion is a module with three names. `NEEDS` says what it looks at, of "weights" and
+"gradient". `POWER` says how the members of a group combine: ``(sum of member ** POWER) **
+(1 / POWER)``. `importance(matrix, context)` gives one number per unit of one member. A new file
+here is a new criterion: it is found, listed and tested by its name.
+"""
+
+NOT_EXTENSIONS = frozenset({"gradients", "matrices", "score"})

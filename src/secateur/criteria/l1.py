@@ -1,0 +1,19 @@
+"""L1 norm: ``I_u = sum_r |w_ur|`` over everything that is removed with the unit.
+
+Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, section 3.1, arXiv
+1608.08710. Deviation: there only the filter itself counts, here every member of the group does.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from secateur.criteria.matrices import Context, UnitMatrix
+
+NEEDS = frozenset({"weights"})
+POWER = 1.0
+
+
+def importance(matrix: UnitMatrix, context: Context) -> Tensor:
+    """Sum of absolute weights."""
+    return matrix.w_UR.abs().sum(dim=1)

@@ -1,0 +1,20 @@
+"""Random importance: the baseline that every other criterion has to beat.
+
+One uniform number per unit, from the seed and the group's id alone, so a group's ranking does not
+change when another group does. Works without weights, on meta.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from secateur.criteria.matrices import Context, UnitMatrix
+
+NEEDS: frozenset[str] = frozenset()
+POWER = 1.0
+
+
+def importance(matrix: UnitMatrix, context: Context) -> Tensor:
+    """Uniform in [0, 1)."""
+    return torch.rand(context.units, dtype=torch.float64, generator=context.generator)

@@ -1,0 +1,177 @@
+"""From a graph and its model to scores: one number per unit of every free group.
+
+The only place that knows tensors, groups and data together; criteria see one matrix at a time.
+Gradients are taken batch by batch and the scores averaged over the batches. Scores are raw:
+whether groups are made comparable is the selector's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core.dims import dim_size
+from secateur.core.errors import PlanMismatchError, ScoreError
+from secateur.core.fingerprint import fingerprint, named_tensors
+from secateur.core.graph import Graph, Group, Member
+from secateur.core.lookup import find
+from secateur.core.plan import Scores
+from secateur.criteria.gradients import LossFn, batch_gradients
+from secateur.criteria.matrices import Context, UnitMatrix, parameter_members, unit_matrix
+
+
+def score(
+    graph: Graph,
+    model: nn.Module,
+    *,
+    criterion: str = "l2",
+    data: Iterable[Any] | None = None,
+    loss_fn: LossFn | None = None,
+    seed: int = 0,
+) -> Scores:
+    """One float64 score per unit of each free group, higher is more important.
+
+    data: calibration batches for criteria that need gradients, see `criteria.gradients`. seed: of
+    the random criterion. A free group without any floating-point parameter gets no score.
+
+    Raises: ScoreError for missing data, NaN or infinite tensors and weights on meta;
+    PlanMismatchError when the graph is another model's; ValueError for an unknown criterion.
+    """
+    rule = find("secateur.criteria", criterion, kind="criterion")
+    check_model(graph, model)
+    if not rule.NEEDS:
+        return {
+            group.id: _one(rule, UnitMatrix(torch.empty(group.size, 0)), _context(group, seed))
+            for group in graph.free
+        }
+    tensors = dict(named_tensors(model))
+    _check_tensors(graph, tensors, criterion)
+    if "gradient" not in rule.NEEDS:
+        return _scores(rule, graph, tensors, None, seed)
+    if data is None:
+        raise ScoreError(
+            f"criterion {criterion!r} needs gradients, so it needs data: type score(graph, model, "
+            f"criterion={criterion!r}, data=loader, loss_fn=torch.nn.functional.cross_entropy)"
+        )
+    return _mean(
+        _scores(rule, graph, tensors, gradients, seed)
+        for gradients in batch_gradients(model, data, loss_fn)
+    )
+
+
+def check_model(graph: Graph, model: nn.Module) -> None:
+    """Raises: PlanMismatchError that names the first difference of graph and model."""
+    tensors = dict(named_tensors(model))
+    for name, tensor in graph.tensors.items():
+        shape = tuple(dim_size(dim) for dim in tensor.dims)
+        found = tuple(tensors[name].shape) if name in tensors else "absent"
+        if shape != found:
+            raise PlanMismatchError(
+                f"the graph is another model's: {name} has shape {shape} there and is {found} "
+                "here; trace this model again with trace(model, example_inputs)"
+            )
+    if fingerprint(model) != graph.fingerprint:
+        raise PlanMismatchError(
+            f"the graph is another model's: modules or tensors of {type(model).__name__} differ "
+            "from those traced; trace this model again with trace(model, example_inputs)"
+        )
+
+
+def _scores(
+    rule: ModuleType,
+    graph: Graph,
+    tensors: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor] | None,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Scores of all groups that have a parameter, from weights and one batch's gradients."""
+    scores = {}
+    for group in graph.free:
+        members = [m for m in parameter_members(graph, group) if _floating(tensors, m)]
+        if not members:
+            continue
+        context = _context(group, seed)
+        total_U = torch.zeros(group.size, dtype=torch.float64)
+        used = 0
+        for member in members:
+            matrix = _matrix(graph, group, member, tensors, gradients)
+            if matrix is not None:
+                total_U += _one(rule, matrix, context) ** rule.POWER
+                used += 1
+        if not used:
+            raise ScoreError(
+                f"no gradient reaches group {group.id!r} ({', '.join(m.tensor for m in members)}): "
+                "its parameters are frozen or the loss does not depend on them; call "
+                "requires_grad_(True) on one, or use a criterion such as 'l2'"
+            )
+        scores[group.id] = total_U ** (1 / rule.POWER)
+    return scores
+
+
+def _matrix(
+    graph: Graph,
+    group: Group,
+    member: Member,
+    tensors: Mapping[str, Tensor],
+    gradients: Mapping[str, Tensor] | None,
+) -> UnitMatrix | None:
+    """A member's matrix, or None where gradients are asked for and it has none."""
+    w_UR = unit_matrix(graph, group, member, tensors[member.tensor])
+    if gradients is None:
+        return UnitMatrix(w_UR)
+    gradient = gradients.get(member.tensor)
+    if gradient is None:
+        return None
+    if not torch.isfinite(gradient).all():
+        raise ScoreError(
+            f"the gradient of {member.tensor} holds NaN or infinite values; calibrate in float32 "
+            "or with a smaller loss, or use a criterion such as 'l2'"
+        )
+    return UnitMatrix(w_UR, unit_matrix(graph, group, member, gradient))
+
+
+def _one(rule: ModuleType, matrix: UnitMatrix, context: Context) -> Tensor:
+    values: Tensor = rule.importance(matrix, context)
+    return values.to("cpu", torch.float64)
+
+
+def _mean(batches: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
+    total: dict[str, Tensor] = {}
+    count = 0
+    for scores in batches:
+        count += 1
+        total = {id: total[id] + s if total else s for id, s in scores.items()}
+    return {id: values / count for id, values in total.items()}
+
+
+def _context(group: Group, seed: int) -> Context:
+    digest = hashlib.sha256(f"{seed}:{group.id}".encode()).digest()
+    # 63 bits: a generator's seed is a signed 64-bit integer
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return Context(group.id, group.size, generator)
+
+
+def _check_tensors(graph: Graph, tensors: Mapping[str, Tensor], criterion: str) -> None:
+    for name, kind in graph.tensors.items():
+        tensor = tensors[name]
+        if not kind.is_parameter:  # a buffer may hold infinity on purpose, a causal mask does
+            continue
+        if tensor.is_meta:
+            raise ScoreError(
+                f"{name} is on the meta device and has no values for criterion {criterion!r}; "
+                "load the model's weights, or use criterion='random'"
+            )
+        if not torch.isfinite(tensor).all():
+            raise ScoreError(
+                f"{name} holds NaN or infinite values, and a score computed from them means "
+                "nothing; load a sound checkpoint, or set them with torch.nan_to_num_"
+            )
+
+
+def _floating(tensors: Mapping[str, Tensor], member: Member) -> bool:
+    return tensors[member.tensor].is_floating_point()
