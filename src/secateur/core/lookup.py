@@ -1,6 +1,7 @@
 """Extensions are found by their file's name: `criteria/taylor.py` is the criterion "taylor".
 
-There is no registry to edit: a new small file is found, listed and tested by itself.
+There is no registry to edit: a new small file is found, listed and tested by itself. A name that
+is a word of Python has a trailing underscore as a file only: `select/global_.py` is "global".
 """
 
 from __future__ import annotations
@@ -17,15 +18,7 @@ def names(package: str) -> tuple[str, ...]:
     >>> "l2" in names("secateur.criteria")
     True
     """
-    module = importlib.import_module(package)
-    return tuple(
-        sorted(
-            info.name
-            for info in pkgutil.iter_modules(module.__path__)
-            if not info.name.startswith("_")
-            and not getattr(module, "NOT_EXTENSIONS", frozenset()).__contains__(info.name)
-        )
-    )
+    return tuple(sorted(_modules(package)))
 
 
 def find(package: str, name: str, *, kind: str) -> ModuleType:
@@ -38,4 +31,15 @@ def find(package: str, name: str, *, kind: str) -> ModuleType:
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ValueError(f"unknown {kind} {name!r}; {hint}there are: {', '.join(known)}")
-    return importlib.import_module(f"{package}.{name}")
+    return importlib.import_module(f"{package}.{_modules(package)[name]}")
+
+
+def _modules(package: str) -> dict[str, str]:
+    """Extension name to module name."""
+    module = importlib.import_module(package)
+    excluded = getattr(module, "NOT_EXTENSIONS", frozenset())
+    return {
+        info.name.removesuffix("_"): info.name
+        for info in pkgutil.iter_modules(module.__path__)
+        if not info.name.startswith("_") and info.name not in excluded
+    }
