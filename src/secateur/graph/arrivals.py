@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from secateur.graph.call import dims_of, wrap
-from secateur.graph.dispatch import LiveOp, Recorder
+from secateur.graph.call import OpCall, dims_of, wrap
+from secateur.graph.dispatch import Recorder
 from secateur.graph.recurrent import GATES, run_recurrent
 from secateur.graph.sized_ints import Ledger, SizedInt, location
 from secateur.graph.types import Product, leading, pin, size_of, split
 
 _GATEKEEPERS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+_ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _SCALARS = frozenset(
     "mul mul_ div div_ true_divide pow add add_ sub sub_ rsub fill_ full tensor as_tensor "
     "scalar_tensor __mul__ __rmul__ __add__ __radd__ __sub__ __rsub__ __truediv__ __rtruediv__ "
@@ -50,7 +51,9 @@ class Arrivals(TorchFunctionMode):
             result = func(*args, **kwargs)
             return self._tagged_shape(args[0], result) if isinstance(result, torch.Size) else result
         if name in GATES and self.recorder.meta:
-            return self._recurrent(func, name, args, kwargs)
+            return self._recurrent(name, args)
+        if name == "scaled_dot_product_attention":
+            return self._attention(func, args, kwargs)
         result = func(*args, **kwargs)
         handler = HANDLERS.get(name)
         if handler is not None:
@@ -66,22 +69,28 @@ class Arrivals(TorchFunctionMode):
             self.ledger.size(size, dim) for size, dim in zip(shape, dims, strict=True)
         )
 
-    def _recurrent(
-        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        recorder = self.recorder
-        recorder.paused = True
-        try:
+    def _recurrent(self, name: str, args: tuple[Any, ...]) -> Any:
+        with self.recorder.paused():
             outs, ins, macs = run_recurrent(name, args)
-        finally:
-            recorder.paused = False
-        recording = recorder.recording
-        recording.used.update(id(tensor) for tensor in ins)
-        where = recording.stack[-1] if recording.stack else ""
-        if recording.keep_ops:
-            values = [[recorder.value(t) for t in group] for group in (ins, outs)]
-            recording.ops.append(LiveOp(name, where, values[0], values[1], macs))
+        self.recorder.keep(name, ins, outs, macs)
         return outs
+
+    def _attention(
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """One operator, whatever kernel a device would choose: on meta torch would take the one
+        that writes out the whole attention matrix."""
+        named = dict(zip(_ATTENTION, args, strict=False)) | kwargs
+        query, value = named["query"], named["value"]
+        with self.recorder.paused():
+            if self.recorder.meta:
+                shape = (*query.shape[:-1], value.shape[-1])
+                out = torch.empty(shape, dtype=query.dtype, device="meta")
+            else:
+                out = func(*args, **kwargs)
+        op = torch.ops.aten.scaled_dot_product_attention.default
+        self.recorder.record(OpCall(op, (), named, out))
+        return out
 
 
 @contextmanager
@@ -114,7 +123,7 @@ def _arrive_all(ledger: Ledger, sizes: Sequence[Any], result: Any, what: str) ->
         return
     dims = dims_of(result)
     if len(sizes) == len(dims):
-        where = f"{what} at {location(3)}"
+        where = f"{what} at {location(2)}"
         for value, dim in zip(sizes, dims, strict=True):
             if isinstance(value, int):
                 ledger.arrive(value, dim, where)
@@ -281,7 +290,7 @@ def _grouped(ledger: Ledger, args: tuple[Any, ...], groups: int, what: str) -> N
     channels = dims_of(args[0])[1] if args[0].dim() > 1 else ()
     group = leading(channels, int(groups)) if groups > 1 else None
     if group is not None:
-        ledger.arrive(groups, group, f"{what} at {location(3)}")
+        ledger.arrive(groups, group, f"{what} at {location(2)}")
 
 
 def _group_normed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -80,7 +81,7 @@ class Recorder(TorchDispatchMode):
         self.meta = meta
         self.strict = strict
         self.converted: dict[int, tuple[Tensor, Tensor]] = {}
-        self.paused = False
+        self._paused = False
 
     def __torch_dispatch__(
         self,
@@ -90,7 +91,7 @@ class Recorder(TorchDispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if self.paused:
+        if self._paused:
             return func(*args, **kwargs)
         if self.meta:
             args, kwargs = self._place(func, args, kwargs)
@@ -104,20 +105,33 @@ class Recorder(TorchDispatchMode):
         if not outs:
             return
         ins = list(_tensors((call.args, call.kwargs)))
-        self.recording.used.update(id(t) for t in ins if id(t) in self.stand_ins)
         self._infer(call, ins, outs)
-        if self.recording.keep_ops:
-            self.recording.ops.append(
-                LiveOp(
-                    call.name,
-                    self.recording.stack[-1] if self.recording.stack else "",
-                    [self.value(t) for t in ins],
-                    [self.value(t) for t in outs],
-                    call.macs,
-                )
-            )
+        self.keep(call.name, ins, outs, call.macs)
 
-    def value(self, tensor: Tensor) -> LiveValue:
+    def keep(
+        self,
+        name: str,
+        ins: Sequence[Tensor],
+        outs: Sequence[Tensor],
+        macs: list[tuple[Product, ...]],
+    ) -> None:
+        """Add an operator, whose tensors have their types, to the recording."""
+        self.recording.used.update(id(t) for t in ins if id(t) in self.stand_ins)
+        if self.recording.keep_ops:
+            where = self.recording.stack[-1] if self.recording.stack else ""
+            values = [self._value(t) for t in ins], [self._value(t) for t in outs]
+            self.recording.ops.append(LiveOp(name, where, *values, macs))
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Run operators without recording them."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
+    def _value(self, tensor: Tensor) -> LiveValue:
         """What a graph says of a tensor."""
         storage = tensor.untyped_storage()
         # the storage object is kept, so that its address is not used again during the trace

@@ -80,13 +80,36 @@ def settle(ledger: Ledger, unused: Iterable[Dims]) -> None:
         for field, other in ((note.left, note.right), (note.right, note.left)):
             if note.op == "eq" and note.holds and isinstance(field, Field):
                 typed.setdefault(field, []).extend(live_sizes(other))
+    equal = _known_sizes(ledger.notes)
     for expression, where in ledger.scales:
         reason = f"its size is used as a number ({where})"
-        for product in live_sizes(expression):
+        # `(width // heads) ** -0.5` changes with the head's width alone, where that is a dimension
+        known = equal.get(_key(expression), None)
+        products = [known] if known is not None else [*live_sizes(expression)]
+        if known is None:
+            products += [p for field in live_fields(expression) for p in typed.get(field, ())]
+        for product in products:
             flag(product, "scaled", reason)
-        for field in live_fields(expression):
-            for product in typed.get(field, ()):
-                flag(product, "scaled", reason)
+
+
+def _known_sizes(notes: Sequence[Note]) -> dict[Any, Product]:
+    """Composite expressions that are known to be the size of one dimension."""
+    known: dict[Any, Product] = {}
+    for note in notes:
+        for composite, other in ((note.left, note.right), (note.right, note.left)):
+            if note.op == "eq" and note.holds and isinstance(composite, Binary):
+                if isinstance(other, LiveSize):
+                    known.setdefault(_key(composite), other.product)
+    return known
+
+
+def _key(expression: Any) -> Any:
+    """A hashable form in which equal dimensions are equal."""
+    if isinstance(expression, LiveSize):
+        return resolve(expression.product)
+    if isinstance(expression, Binary):
+        return expression.op, _key(expression.left), _key(expression.right)
+    return expression
 
 
 def live_sizes(expression: Any) -> Iterator[Product]:

@@ -169,10 +169,14 @@ class _Trace:
     ) -> None:
         self.recording.keep_ops = False
         self.model.train()
-        try:
-            self._forward(args, kwargs, stand_ins)
-        except (_NeedsValues, TraceError) as error:
-            self.warnings.append(f"the forward in training mode could not be traced: {error}")
+        twice = tree_map_only(Tensor, _doubled, (args, kwargs))
+        for attempt in ((args, kwargs), twice):  # batch norm refuses to train on a single value
+            try:
+                self._forward(*attempt, stand_ins)
+                return
+            except (_NeedsValues, TraceError) as error:
+                reason = str(error)
+        self.warnings.append(f"the forward in training mode could not be traced: {reason}")
 
     def _explained(self, error: Exception) -> Exception:
         where = self.recording.stack[-1] if self.recording.stack else ""
@@ -239,6 +243,10 @@ class _Trace:
             fingerprint=fingerprint(self.model),
             warnings=tuple(self.warnings),
         )
+
+
+def _doubled(tensor: Tensor) -> Tensor:
+    return torch.cat([tensor, tensor]) if tensor.dim() else tensor
 
 
 def _unused(leaves: Mapping[int, Leaf], recording: Recording) -> list[Leaf]:
