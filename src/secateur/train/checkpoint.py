@@ -1,0 +1,114 @@
+"""Checkpoints: whole or not there, checked by SHA-256, JSON and safetensors, never a pickle.
+
+A checkpoint is a folder `checkpoint-00000120/` with `state.json`, `tensors.safetensors` and
+`manifest.json` (size and checksum of both). It appears by one rename, and older ones are removed
+only after that, so a run killed at any moment leaves at least one whole checkpoint. When the
+newest is damaged, the one before it is used, with a warning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from secateur.core.atomic import replacing_folder
+from secateur.core.errors import TrainError
+from secateur.train.packing import pack, unpack
+
+FORMAT = 1
+KEPT = 2  # the newest, and the one to fall back on
+FILES = ("state.json", "tensors.safetensors")
+NAME = re.compile(r"checkpoint-(\d{8})")
+
+
+def save_checkpoint(folder: Path, tree: Any, *, number: int) -> Path:
+    """Write `tree` (see `packing`) as checkpoint `number` and drop all but the newest two.
+
+    Raises: StorageError when it cannot be written, TrainError when `tree` cannot be packed; the
+    earlier checkpoints are then all still there.
+    """
+    body, tensors = pack(tree)
+    path = folder / f"checkpoint-{number:08d}"
+    with replacing_folder(path) as temporary:
+        (temporary / FILES[0]).write_text(json.dumps({"format": FORMAT, "tree": body}))
+        try:
+            save_file(tensors, temporary / FILES[1])
+        except SafetensorError as error:  # a full disk, told by the writer's own error class
+            raise OSError(str(error)) from error
+        manifest = {name: _checksum(temporary / name) for name in FILES}
+        (temporary / "manifest.json").write_text(json.dumps(manifest))
+    _drop_old(folder, newest=path)
+    return path
+
+
+def latest_checkpoint(folder: Path) -> Any | None:
+    """The tree of the newest whole checkpoint, None when there is no checkpoint at all.
+
+    Raises: TrainError when there are checkpoints and every one of them is damaged.
+    """
+    paths = _checkpoints(folder)
+    for path in reversed(paths):
+        fault = _fault(path)
+        if fault is None:
+            return _read(path)
+        warnings.warn(
+            f"checkpoint {path} is damaged ({fault}); using the one before it", stacklevel=2
+        )
+    if paths:
+        raise TrainError(
+            f"no checkpoint in {folder} is whole; remove the folder to start from the beginning, "
+            "or restore it from a backup"
+        )
+    return None
+
+
+def _read(path: Path) -> Any:
+    body = json.loads((path / FILES[0]).read_text(encoding="utf-8"))
+    if body["format"] != FORMAT:
+        raise TrainError(
+            f"{path} has format {body['format']}, this secateur reads format {FORMAT}; resume it "
+            "with the secateur that wrote it, or choose another checkpoint folder"
+        )
+    return unpack(body["tree"], load_file(path / FILES[1]))
+
+
+def _fault(path: Path) -> str | None:
+    """What is wrong with a checkpoint folder, None when it is whole."""
+    try:
+        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        for name in FILES:
+            if _checksum(path / name) != manifest[name]:
+                return f"{name} does not match its checksum"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _checksum(path: Path) -> dict[str, Any]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"size_bytes": path.stat().st_size, "sha256": digest}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    """Checkpoint folders, oldest first."""
+    return sorted(path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name))
+
+
+def _drop_old(folder: Path, *, newest: Path) -> None:
+    """Remove all but the newest whole ones, and what a killed run left half-written."""
+    later = [path for path in _checkpoints(folder) if path > newest]
+    kept = [path for path in _checkpoints(folder) if path <= newest][-KEPT:]
+    for path in _checkpoints(folder):
+        if path in later or path not in kept:
+            shutil.rmtree(path, ignore_errors=True)
+    for leftover in folder.glob(".checkpoint-*"):
+        shutil.rmtree(leftover, ignore_errors=True)

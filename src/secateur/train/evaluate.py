@@ -1,0 +1,128 @@
+"""Accuracy and mean loss of a model on data, with the predictions for a closer look.
+
+The model is put into eval mode and given back in the modes it was in. No gradients, no change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core.errors import TrainError
+from secateur.train.batches import device_of, predict, split_batch, to_device
+from secateur.train.objective import LossFn, check_labels, supervised
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """accuracy: share of samples whose largest output is the label, in [0, 1]. loss: mean over
+    samples, None without a loss. predictions, labels: int64 of shape [samples], on the CPU."""
+
+    accuracy: float
+    loss: float | None
+    predictions: Tensor
+    labels: Tensor
+
+
+def accuracy(model: nn.Module, data: Iterable[Any]) -> float:
+    """Top-1 accuracy in [0, 1].
+
+    >>> data = [(torch.eye(3), torch.tensor([0, 1, 1]))]
+    >>> round(accuracy(nn.Identity(), data), 3)
+    0.667
+    """
+    return evaluate(model, data).accuracy
+
+
+def mean_loss(model: nn.Module, data: Iterable[Any], *, loss_fn: LossFn | None = None) -> float:
+    """Mean loss over samples; without `loss_fn` the model's own, as Hugging Face models give it."""
+    objective, total, count = supervised(loss_fn), 0.0, 0
+    with evaluating(model):
+        for batch in data:
+            moved = to_device(batch, device_of(model))
+            samples = _samples(moved)
+            total += float(objective(model, moved)) * samples
+            count += samples
+    return total / _not_empty(count)
+
+
+def evaluate(model: nn.Module, data: Iterable[Any], *, loss_fn: LossFn | None = None) -> Evaluation:
+    """Accuracy, predictions and, with `loss_fn(outputs, labels)`, the mean loss.
+
+    For classification: outputs of shape [samples, classes] and one label a sample; mapping
+    batches need "labels" and a model that returns `.logits`.
+    Raises: TrainError for empty data, and for outputs or labels of another kind.
+    """
+    predictions, labels, total = [], [], 0.0
+    with evaluating(model):
+        for batch in data:
+            outputs_BC, labels_B = _outputs_and_labels(model, to_device(batch, device_of(model)))
+            check_labels(outputs_BC, labels_B)
+            if loss_fn is not None:
+                total += float(loss_fn(outputs_BC, labels_B)) * len(labels_B)
+            predictions.append(outputs_BC.argmax(dim=1).cpu())
+            labels.append(labels_B.to("cpu", torch.int64))
+    count = _not_empty(sum(len(part) for part in labels))
+    predicted, true = torch.cat(predictions), torch.cat(labels)
+    correct = int((predicted == true).sum())
+    return Evaluation(correct / count, total / count if loss_fn else None, predicted, true)
+
+
+@contextmanager
+def modes_kept(model: nn.Module) -> Iterator[None]:
+    """Give every module its training or eval mode back after the block."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no gradients inside the block; the modes are given back after it."""
+    with modes_kept(model), torch.no_grad():
+        model.eval()
+        yield
+
+
+def _outputs_and_labels(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
+    if isinstance(batch, Mapping):
+        outputs, labels = getattr(model(**batch), "logits", None), batch.get("labels")
+    else:
+        inputs, labels = split_batch(batch)
+        outputs = predict(model, inputs)
+    if (
+        isinstance(outputs, Tensor)
+        and isinstance(labels, Tensor)
+        and outputs.ndim == 2
+        and labels.shape == outputs.shape[:1]
+        and not labels.dtype.is_floating_point
+    ):
+        return outputs, labels
+    raise TrainError(
+        f"accuracy needs outputs [samples, classes] and whole labels [samples], not "
+        f"{_shape(outputs)} and {_shape(labels)}; give a metric of your own as validate, for "
+        "example one that returns -mean_loss(model, data)"
+    )
+
+
+def _shape(value: Any) -> str:
+    return f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else str(type(value))
+
+
+def _samples(batch: Any) -> int:
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)
+
+
+def _not_empty(count: int) -> int:
+    if count == 0:
+        raise TrainError("the data is empty: there is no batch to evaluate; give at least one")
+    return count

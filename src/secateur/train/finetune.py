@@ -1,0 +1,175 @@
+"""Fine-tune: win back the accuracy that a cut cost, on one device, stopped and resumed at will.
+
+`finetune` trains the model where it stands and returns the log. With a `checkpoint_dir` the run can
+be killed at any moment; called again with the same arguments it goes on from the newest checkpoint
+and ends with the same weights as a run that was never disturbed (bit for bit on the CPU).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from secateur.core.errors import TrainError
+from secateur.train.batches import device_of
+from secateur.train.evaluate import modes_kept
+from secateur.train.log import EpochRow, TrainLog
+from secateur.train.objective import LossFn, supervised
+from secateur.train.precision import mixed_precision
+from secateur.train.progress import Advance, progress_bar
+from secateur.train.random_state import seeded
+from secateur.train.run import Best, Run, Validate, length
+from secateur.train.settings import FinetuneSettings
+from secateur.train.snapshot import not_finite, restore_, snapshot
+from secateur.train.step import NotFinite, Stepper, prepared_optimizer
+
+
+@dataclass(frozen=True, slots=True)
+class Callbacks:
+    """Called while training: `on_step(step, loss)` after every optimizer step, counted from 1,
+    `on_epoch(row)` after every epoch, when its checkpoint is written."""
+
+    on_step: Callable[[int, float], None] | None = None
+    on_epoch: Callable[[EpochRow], None] | None = None
+
+
+NO_CALLBACKS = Callbacks()
+
+
+def finetune(
+    model: nn.Module,
+    train_data: Iterable[Any],
+    *,
+    settings: FinetuneSettings,
+    loss_fn: LossFn | None = None,
+    validate: Validate | None = None,
+    checkpoint_dir: str | Path | None = None,
+    optimizer: Optimizer | None = None,
+    callbacks: Callbacks = NO_CALLBACKS,
+) -> TrainLog:
+    """The log of training `model` in place; with `validate` it ends with the best epoch's weights.
+
+    train_data: batches `(x, y)`, or mappings for a model that computes its loss (`loss_fn` may
+    then be None). validate: a number that is better when higher, called in eval mode without
+    gradients after each epoch. optimizer: one of your own instead of the one the settings name;
+    its learning rates are the base of the schedule.
+    Raises: TrainError when it cannot start (no data, nothing to train, another run's checkpoint,
+    labels out of range), or when loss, weights or metric are not finite; the best weights so far
+    are then put back.
+    """
+    if settings.patience and validate is None:
+        raise ValueError("patience needs a validation: give validate=, or leave patience None")
+    if settings.device is not None:
+        model.to(torch.device(settings.device))
+    _check_start(model, train_data, settings)
+    stepper = Stepper(
+        model=model,
+        optimizer=prepared_optimizer(model, settings, optimizer),
+        objective=supervised(loss_fn),
+        precision=mixed_precision(settings.precision, device_of(model)),
+        settings=settings,
+        total_steps=_total_steps(train_data, settings),
+    )
+    folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
+    run = Run(stepper, train_data, validate, folder, Best(snapshot(model)))
+    with seeded(settings.seed), modes_kept(model):
+        resumed_at = run.resume_()
+        _train_(run, callbacks)
+    if validate is not None and settings.restore_best:
+        restore_(model, run.best.weights)
+    return TrainLog(
+        rows=tuple(run.rows),
+        stopped=run.stopped or "epochs",
+        best_epoch=run.best.epoch if validate else None,
+        best_metric=run.best.metric,
+        resumed_at=resumed_at,
+    )
+
+
+def _train_(run: Run, callbacks: Callbacks) -> None:
+    stepper = run.stepper
+    settings, total = stepper.settings, stepper.total_steps or None
+    with progress_bar("fine-tuning", total=total, wanted=settings.progress) as advance:
+        on_step = _on_step(run, callbacks, advance)
+        try:
+            while run.stopped is None:
+                row = run.train_epoch_(on_step)
+                if callbacks.on_epoch:
+                    callbacks.on_epoch(row)
+        except NotFinite as error:
+            restore_(stepper.model, run.best.weights)
+            raise _diverged(run, error) from None
+        except KeyboardInterrupt as error:
+            if run.saved:
+                error.add_note(f"run the same again to go on from {run.folder}")
+            raise
+
+
+def _on_step(run: Run, callbacks: Callbacks, advance: Advance) -> Callable[[int, float], None]:
+    def on_step(step: int, loss: float) -> None:
+        metric = f", metric {run.rows[-1].metric:.4g}" if run.best.metric is not None else ""
+        advance(step, f"epoch {run.position.epoch + 1}, loss {loss:.4g}{metric}")
+        if callbacks.on_step:
+            callbacks.on_step(step, loss)
+
+    return on_step
+
+
+def _diverged(run: Run, error: NotFinite) -> TrainError:
+    lr = run.stepper.settings.lr
+    good = f"epoch {run.best.epoch}" if run.best.epoch else "the start"
+    return TrainError(
+        f"{error} in epoch {run.position.epoch + 1}, after {run.position.step} steps "
+        f"(learning rate {run.stepper.lr:.3g}). The weights of {good} were put back. "
+        f"Try lr={lr / 10:g}, clip_norm=1.0 or warmup=0.1; if it stays, look for NaN in the data"
+    )
+
+
+def _check_start(model: nn.Module, data: Iterable[Any], settings: FinetuneSettings) -> None:
+    if isinstance(data, Iterator):
+        raise TrainError(
+            f"train_data is a {type(data).__name__}, which can be read only once; give a list, a "
+            "DataLoader or TensorBatches(x, y, batch_size=64)"
+        )
+    if length(data) == 0:
+        raise TrainError(_why_empty(data))
+    spoiled = not_finite(model)
+    if spoiled is not None:
+        raise TrainError(
+            f"the weights of {spoiled} hold NaN or infinity before the first step; "
+            "load the model's weights again"
+        )
+
+
+def _why_empty(data: object) -> str:
+    if isinstance(data, DataLoader) and data.drop_last and data.batch_size:
+        samples = length(data.dataset)
+        return (
+            f"the DataLoader's batch_size {data.batch_size} is bigger than its data of {samples} "
+            f"samples and drop_last drops the rest; use batch_size={samples} or drop_last=False"
+        )
+    return "the data is empty: train_data has no batch; give at least one"
+
+
+def _total_steps(data: Iterable[Any], settings: FinetuneSettings) -> int:
+    """Optimizer steps of the whole run; 0 when unknown and no schedule needs it."""
+    batches, limit = length(data), settings.steps_per_epoch
+    if batches is not None:
+        epoch = math.ceil(batches / settings.accumulate)
+        return settings.epochs * (min(epoch, limit) if limit else epoch)
+    if limit:
+        return settings.epochs * limit
+    if settings.schedule == "constant" and not settings.warmup:
+        return 0
+    raise TrainError(
+        f"the schedule {settings.schedule!r} must know how long an epoch is and the data has no "
+        'length; set steps_per_epoch, or schedule="constant" without warm-up'
+    )

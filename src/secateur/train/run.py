@@ -1,0 +1,232 @@
+"""A recovery under way: its position, its best weights, its log, and its checkpoints.
+
+The position counts the batches read in the running epoch. A run taken up again in the middle of an
+epoch puts the generators back to where they stood at the epoch's start, reads and drops the same
+batches, then sets the generators to the checkpoint's: from there on every number is the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from secateur.core.atomic import write_text
+from secateur.core.errors import TrainError
+from secateur.core.fingerprint import fingerprint
+from secateur.train.batches import set_epoch_
+from secateur.train.checkpoint import latest_checkpoint, save_checkpoint
+from secateur.train.evaluate import evaluating
+from secateur.train.log import EpochRow, Stop, to_jsonl
+from secateur.train.random_state import RandomState, capture, restore
+from secateur.train.snapshot import not_finite, restore_, snapshot, tensors_of
+from secateur.train.step import NotFinite, Stepper, finite, load_optimizer_, optimizer_state
+
+Validate = Callable[[nn.Module], float]
+
+
+@dataclass(slots=True)
+class Position:
+    """Where a run stands. epoch: from 0. batches, steps, loss_sum, seconds: of this epoch."""
+
+    epoch: int = 0
+    step: int = 0
+    batches: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+    seconds: float = 0.0
+
+    def count_(self, *, batches: int, loss: float, seconds: float) -> None:
+        """One more optimizer step, over so many batches; `seconds` since the epoch's start."""
+        self.step, self.steps = self.step + 1, self.steps + 1
+        self.batches += batches
+        self.loss_sum += loss
+        self.seconds = seconds
+
+
+@dataclass(slots=True)
+class Best:
+    """The best epoch so far (from 1, 0 for the start), and how many epochs ago that was.
+
+    weights: those to go back to; without validation those of the last epoch.
+    """
+
+    weights: dict[str, Any]
+    metric: float | None = None
+    epoch: int = 0
+    since: int = 0
+
+
+@dataclass(slots=True)
+class Run:
+    """The changing part of a run; `stepper` knows the model, the optimizer and the settings."""
+
+    stepper: Stepper
+    data: Iterable[Any]
+    validate: Validate | None
+    folder: Path | None
+    best: Best
+    position: Position = field(default_factory=Position)
+    rows: list[EpochRow] = field(default_factory=list)
+    stopped: Stop | None = None
+    saved: int = 0
+    epoch_start: RandomState = field(default_factory=dict)
+    now: RandomState = field(default_factory=dict)
+
+    def resume_(self) -> int | None:
+        """Take up the newest whole checkpoint; its step, None when there is none.
+
+        Raises: TrainError when it was made by other settings, or for another model or data.
+        """
+        tree = latest_checkpoint(self.folder) if self.folder else None
+        if tree is None:
+            return None
+        self._check_same_run(tree)
+        restore_(self.stepper.model, tree["model"])
+        load_optimizer_(self.stepper.optimizer, tree["optimizer"])
+        if tree["scaler"]:
+            self.stepper.precision.scaler.load_state_dict(tree["scaler"])
+        self.position, self.best = Position(**tree["position"]), Best(**tree["best"])
+        self.rows = [EpochRow(**row) for row in tree["rows"]]
+        self.stopped, self.saved = tree["stopped"], tree["saved"]
+        self.epoch_start, self.now = tree["random"]["epoch_start"], tree["random"]["now"]
+        restore(self.now, self.data)
+        return self.position.step
+
+    def train_epoch_(self, on_step: Callable[[int, float], None]) -> EpochRow:
+        """Train to the end of the running epoch, validate, decide, save.
+
+        Raises: NotFinite, TrainError when there is no data.
+        """
+        position, settings = self.position, self.stepper.settings
+        batches = self._batches()
+        started = time.monotonic() - position.seconds
+        while not self._epoch_is_full():
+            group = list(islice(batches, settings.accumulate))
+            if not group:
+                break
+            loss = self.stepper.take_step_(group, step=position.step)
+            position.count_(batches=len(group), loss=loss, seconds=time.monotonic() - started)
+            if settings.checkpoint_every and position.step % settings.checkpoint_every == 0:
+                self._save()
+            on_step(position.step, loss)
+        return self._finish_epoch_(started)
+
+    def _batches(self) -> Iterator[Any]:
+        """The rest of this epoch's batches."""
+        set_epoch_(self.data, self.position.epoch)
+        self.stepper.model.train()
+        if self.position.batches == 0:
+            self.epoch_start = capture(self.data)
+            return iter(self.data)
+        restore(self.epoch_start, self.data)
+        batches = iter(self.data)
+        for _ in islice(batches, self.position.batches):
+            pass  # read before the interruption
+        restore(self.now, self.data)
+        return batches
+
+    def _epoch_is_full(self) -> bool:
+        limit = self.stepper.settings.steps_per_epoch
+        return limit is not None and self.position.steps >= limit
+
+    def _finish_epoch_(self, started: float) -> EpochRow:
+        position, metric = self.position, None
+        if position.steps == 0:
+            raise TrainError(
+                "the data gave no batch; give at least one, and a source that can "
+                "be read once an epoch"
+            )
+        spoiled = not_finite(self.stepper.model)
+        if spoiled is not None:
+            raise NotFinite(f"the weights of {spoiled} became NaN or infinite")
+        if self.validate is not None:
+            with evaluating(self.stepper.model):
+                metric = finite(float(self.validate(self.stepper.model)), "validation metric")
+        row = EpochRow(
+            epoch=position.epoch + 1,
+            step=position.step,
+            loss=position.loss_sum / position.steps,
+            metric=metric,
+            lr=self.stepper.lr,
+            seconds=time.monotonic() - started,
+        )
+        self.rows.append(row)
+        self._keep_best_(row)
+        self.position = Position(epoch=position.epoch + 1, step=position.step)
+        self.stopped = self._reason_to_stop()
+        self._save()
+        return row
+
+    def _keep_best_(self, row: EpochRow) -> None:
+        least = self.stepper.settings.min_improvement
+        if row.metric is None or self.best.metric is None or row.metric > self.best.metric + least:
+            self.best = Best(snapshot(self.stepper.model), row.metric, row.epoch)
+        else:
+            self.best.since += 1
+
+    def _reason_to_stop(self) -> Stop | None:
+        settings = self.stepper.settings
+        if self.position.epoch >= settings.epochs:
+            return "epochs"
+        return "patience" if settings.patience and self.best.since >= settings.patience else None
+
+    def _save(self) -> None:
+        if self.folder is None:
+            return
+        self.saved += 1
+        tree = {
+            **self._identity(),
+            "model": tensors_of(self.stepper.model),
+            "optimizer": optimizer_state(self.stepper.optimizer),
+            "scaler": self.stepper.precision.scaler.state_dict(),
+            "position": asdict(self.position),
+            "best": {name: getattr(self.best, name) for name in Best.__slots__},
+            "rows": [row.to_json() for row in self.rows],
+            "stopped": self.stopped,
+            "saved": self.saved,
+            "random": {"epoch_start": self.epoch_start, "now": capture(self.data)},
+        }
+        save_checkpoint(self.folder, tree, number=self.saved)
+        write_text(self.folder / "log.jsonl", to_jsonl(self.rows))
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "fingerprint": fingerprint(self.stepper.model),
+            "batches": length(self.data),
+            "settings": self.stepper.settings.decisive(),
+        }
+
+    def _check_same_run(self, tree: dict[str, Any]) -> None:
+        own = self._identity()
+        where = f"choose another checkpoint_dir, or remove {self.folder} to start again"
+        if tree["fingerprint"] != own["fingerprint"]:
+            raise TrainError(f"the checkpoint was made for another model; {where}")
+        if tree["batches"] != own["batches"]:
+            raise TrainError(
+                f"the checkpoint was made with {tree['batches']} batches an epoch, the data now "
+                f"has {own['batches']}; give the same data, {where}"
+            )
+        changed = [
+            f"{key} was {tree['settings'].get(key)}, is {value}"
+            for key, value in own["settings"].items()
+            if tree["settings"].get(key) != value
+        ]
+        if changed:
+            raise TrainError(
+                f"the checkpoint was made with other settings ({'; '.join(changed)}); resume with "
+                f"the same ones, {where}"
+            )
+
+
+def length(data: object) -> int | None:
+    """Batches an epoch, None when the data cannot tell."""
+    try:
+        return len(data)  # type: ignore[arg-type]
+    except TypeError:
+        return None
