@@ -37,7 +37,7 @@ def find(package: str, name: str, *, kind: str) -> ModuleType:
 def _modules(package: str) -> dict[str, str]:
     """Extension name to module name."""
     module = importlib.import_module(package)
-    excluded = getattr(module, "NOT_EXTENSIONS", frozenset())
+    excluded: frozenset[str] = getattr(module, "NOT_EXTENSIONS", frozenset())
     return {
         info.name.removesuffix("_"): info.name
         for info in pkgutil.iter_modules(module.__path__)
