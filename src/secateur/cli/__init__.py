@@ -1,0 +1,14 @@
+"""The command line: `secateur inspect | plan | apply | verify | run | report`.
+
+One command a file; `app` holds the table of them, `settings` their flags, `recipe` reads YAML.
+Results go to stdout, everything else to stderr; exit code 0 done, 1 failed, 2 wrong usage.
+"""
+
+from secateur.cli.app import describe_flags, make_app
+
+__all__ = ["describe_flags", "main", "make_app"]
+
+
+def main() -> None:
+    """Run the command line on the arguments of this process."""
+    make_app()()

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
+from pathlib import PurePath
 from typing import Annotated, Any
 
 import typer
@@ -86,7 +87,7 @@ def flags_of(settings: type, *, path: tuple[str, ...] = ()) -> Iterator[Flag]:
 def signature(settings: type, *, overrides: bool = False) -> inspect.Signature:
     """The signature that typer reads: one keyword parameter a flag.
 
-    overrides: nothing is required and every default is None, "as the recipe says".
+    overrides: for laying over a recipe; nothing is required and what is not given is None.
     """
     return inspect.Signature([_parameter(flag, overrides) for flag in flags_of(settings)])
 
@@ -109,16 +110,14 @@ def nested(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
     return sections
 
 
-def describe(command: str, settings: type, *, overrides: bool = False) -> list[str]:
+def describe(command: str, settings: type) -> list[str]:
     """One line a flag, frozen by a test: command, flag, type and default."""
     lines = []
     for item in flags_of(settings):
         shown = item.name.upper() if item.kind == ARGUMENT else item.option
         shown += f" {item.short}" if item.short else ""
-        default = "required" if item.default is MISSING else repr(item.default)
-        lines.append(
-            f"{command} {shown}: {_type_name(item.type)} = {'recipe' if overrides else default}"
-        )
+        default = "required" if item.default is MISSING else _shown(item.default)
+        lines.append(f"{command} {shown}: {_type_name(item.type)} = {default}")
     return lines
 
 
@@ -143,7 +142,9 @@ def _parameter(item: Flag, overrides: bool) -> inspect.Parameter:
         info = typer.Argument(help=item.help, show_default=False)
     else:
         names = [item.option, *([item.short] if item.short else [])]
-        info = typer.Option(*names, help=item.help, show_default=default not in (None, [], ""))
+        known = item.default not in (MISSING, None, (), False)
+        help = f"{item.help} (default: {item.default})" if known else item.help
+        info = typer.Option(*names, help=help, show_default=False)
     return inspect.Parameter(
         item.name,
         inspect.Parameter.KEYWORD_ONLY,
@@ -157,7 +158,7 @@ def _build(settings: type, given: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(settings)
     for item in dataclasses.fields(settings):
         if item.metadata.get("kind") == SECTION:
-            values[item.name] = _build(hints[item.name], given)
+            values[item.name] = _build(_without_none(hints[item.name]), given)
         elif item.name in given:
             values[item.name] = given[item.name]
     return settings(**values)
@@ -169,13 +170,13 @@ def _without_none(hint: Any) -> Any:
     return options[0] if is_optional else hint
 
 
+def _shown(value: Any) -> str:
+    return repr(str(value) if isinstance(value, PurePath) else value)
+
+
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
 def _type_name(kind: Any) -> str:
     return kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-
-
-Settings = typing.TypeVar("Settings")
-Command = Callable[[Settings], Any]

@@ -111,7 +111,7 @@ def _laid_over(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[
     for key, value in overrides.items():
         below = merged.get(key)
         if isinstance(value, Mapping):
-            # `recover:` with nothing after it is None: the section with its defaults
+            # `recover:` with nothing after it is None; a flag of the section brings it back
             merged[key] = _laid_over(below if isinstance(below, Mapping) else {}, value)
         else:
             merged[key] = value
@@ -132,15 +132,21 @@ def _unknown_keys(
 ) -> Iterator[str]:
     """A line for every key that the settings do not have, with the nearest that they have."""
     known = [item.name for item in dataclasses.fields(settings)]
-    hints = typing.get_type_hints(settings)
     for key, value in values.items():
         here = (*at, key)
         if key not in known:
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known here are: {', '.join(known)}"
             yield f"{sources.where(here)}unknown key {key!r}, {hint}"
-        elif dataclasses.is_dataclass(hints[key]) and isinstance(value, Mapping):
-            yield from _unknown_keys(value, hints[key], sources, here)
+        elif isinstance(value, Mapping):
+            for section in _sections(settings, key):
+                yield from _unknown_keys(value, section, sources, here)
+
+
+def _sections(settings: Any, key: str) -> list[Any]:
+    """The dataclasses among the types that a key may have, `Section | None` for one."""
+    hint = typing.get_type_hints(settings)[key]
+    return [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
 
 
 def _explain(problem: ErrorDetails, sources: _Sources) -> str:
