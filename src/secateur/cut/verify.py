@@ -1,0 +1,184 @@
+"""`verify`: the cut model against the masked original, by shapes everywhere and by numbers.
+
+Every module's outputs must have the shapes that the graph predicts. Where removing equals zeroing
+(`exact` groups) the outputs must be equal; groups for which that cannot hold (a layer norm over
+the cut axis, an attention scale) are left whole in the comparison by numbers, and said.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
+
+from secateur.core.dims import new_size
+from secateur.core.errors import CutError, ProofError
+from secateur.core.graph import Graph
+from secateur.core.plan import Plan
+from secateur.core.proof import Proof
+from secateur.cut.apply import cut
+from secateur.cut.masked import masked
+from secateur.cut.part import part_of
+from secateur.graph import call_arguments, tensors_in, trace
+from secateur.graph.trace import ExampleInputs
+
+TOLERANCE = {
+    torch.float64: 1e-9,
+    torch.float32: 1e-4,
+    torch.float16: 5e-2,
+    torch.bfloat16: 1e-1,
+}
+"""Largest difference allowed, relative to the largest output (absolute below 1)."""
+
+
+def verify(
+    model: nn.Module,
+    small: nn.Module,
+    plan: Plan,
+    example_inputs: ExampleInputs,
+    *,
+    graph: Graph | None = None,
+    dtype: torch.dtype | None = None,
+) -> Proof:
+    """Compare `small` with the masked `model` on `example_inputs`.
+
+    dtype: compute in this precision on copies (float64 makes the comparison strict); by default
+    the model's own. graph: the model's graph if it is at hand, otherwise it is traced again.
+    Raises: ProofError when outputs differ beyond rounding (`TOLERANCE`), CutError when a module's
+    output has another shape than predicted; both name the place.
+    """
+    graph = graph if graph is not None else trace(model, example_inputs)
+    inputs = cast_floats(example_inputs, dtype)
+    small = small if dtype is None else copy.deepcopy(small).to(dtype)
+    outputs, calls = _checked_run(small, inputs, graph, plan)
+    checked = part_of(plan, graph, plan.exact)
+    proven = plan.keep.keys() & checked.keep.keys() if checked is not None else set()
+    reasons = {
+        id: plan.inexact.get(id, "its size is tied to a group for which equality cannot hold")
+        for id in plan.keep
+        if id not in proven
+    }
+    errors, name = (0.0, 0.0), "nothing"
+    if checked is not None and proven:
+        if len(proven) < len(plan.keep):
+            outputs = _run(_cast(cut(model, checked), dtype), inputs)
+        expected = _run(_cast(masked(model, checked), dtype), inputs)
+        errors = _difference(outputs, expected)
+        name = str(expected[0].dtype).removeprefix("torch.") if expected else "nothing"
+        _judge(errors, expected, proven)
+    return Proof(
+        max_abs_error=errors[0],
+        max_rel_error=errors[1],
+        groups_checked=len(proven),
+        groups_shape_only=len(plan.keep) - len(proven),
+        dtype=name,
+        module_calls=calls,
+        reasons=reasons,
+    )
+
+
+def cast_floats(inputs: Any, dtype: torch.dtype | None) -> Any:
+    """Inputs with their floating-point tensors in `dtype`; unchanged for None."""
+    if dtype is None:
+        return inputs
+    if isinstance(inputs, Mapping):
+        return {key: cast_floats(value, dtype) for key, value in inputs.items()}
+    return tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, inputs)
+
+
+def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
+    return model if dtype is None else model.to(dtype)
+
+
+def _run(model: nn.Module, inputs: Any) -> list[Tensor]:
+    args, kwargs = call_arguments(inputs)
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        with torch.no_grad():
+            return list(tensors_in(model(*args, **kwargs)))
+    finally:
+        for module in training:
+            module.training = True
+
+
+def _checked_run(
+    small: nn.Module, inputs: Any, graph: Graph, plan: Plan
+) -> tuple[list[Tensor], int]:
+    """Outputs of the cut model, and how many module calls had the predicted shapes."""
+    names = {id(module): name for name, module in reversed(list(small.named_modules()))}
+    counts, expected = plan.counts(), iter(graph.calls)
+    matched = 0
+
+    def compare(module: nn.Module, args: Any, out: Any) -> None:
+        nonlocal matched
+        if out is None or id(module) not in names:
+            return
+        call = next(expected, None)
+        if call is None or call.module != names[id(module)]:
+            return  # another path through the model, decided by data
+        for tensor, dims in zip(tensors_in(out), call.outputs, strict=False):
+            predicted = tuple(new_size(dim, counts) for dim in dims)
+            if predicted != tuple(tensor.shape) and len(predicted) == tensor.dim():
+                raise CutError(
+                    f"the output of {call.module or 'the model'} ({call.kind}) has shape "
+                    f"{tuple(tensor.shape)} after the cut, predicted {predicted}; keep that "
+                    f"module out of the plan: keep_modules=({call.module!r},)"
+                )
+        matched += 1
+
+    hook = nn.modules.module.register_module_forward_hook(compare)
+    try:
+        outputs = _run(small, inputs)
+    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+        where = next(expected, None)
+        raise CutError(
+            f"the cut model does not run: {type(error).__name__}: {error}"
+            + (f" (in or after {where.module!r})" if where else "")
+        ) from error
+    finally:
+        hook.remove()
+    return outputs, matched
+
+
+def _difference(outputs: list[Tensor], expected: list[Tensor]) -> tuple[float, float]:
+    """Largest absolute difference, and that over the largest magnitude (at least 1)."""
+    if len(outputs) != len(expected):
+        raise ProofError(
+            f"the cut model returns {len(outputs)} tensors, the masked one {len(expected)}"
+        )
+    absolute = relative = 0.0
+    for ours, theirs in zip(outputs, expected, strict=True):
+        if ours.shape != theirs.shape:
+            raise ProofError(
+                f"an output has shape {tuple(ours.shape)}, the masked one's {tuple(theirs.shape)}"
+            )
+        if not ours.numel():
+            continue
+        difference = (ours.to(torch.float64) - theirs.to(torch.float64)).abs().max().item()
+        if not ours.is_floating_point():
+            continue  # indices may tie
+        scale = max(theirs.abs().max().item(), 1.0)
+        absolute, relative = max(absolute, difference), max(relative, difference / scale)
+        if difference != difference:
+            raise ProofError(
+                "the outputs contain NaN; check the weights and the example inputs, "
+                "then verify again"
+            )
+    return absolute, relative
+
+
+def _judge(errors: tuple[float, float], expected: list[Tensor], proven: set[str]) -> None:
+    dtypes = [tensor.dtype for tensor in expected if tensor.is_floating_point()]
+    allowed = max((TOLERANCE.get(dtype, 1e-4) for dtype in dtypes), default=1e-9)
+    if errors[1] > allowed:
+        raise ProofError(
+            f"the cut model differs from the masked original by {errors[0]:.3g} "
+            f"({errors[1]:.3g} of the largest output, {allowed:g} allowed) over "
+            f"{len(proven)} groups; this is a defect of secateur: do not use the cut model, and "
+            "report the model and the plan"
+        )
