@@ -37,7 +37,7 @@ def learning_rate_factor(name: str, *, step: int, total: int, warmup: float = 0.
 
 
 def _one_cycle(step: int, total: int, warmup: float) -> float:
-    rising = warmup * max(1, total - 1)
+    rising = max(0.0, warmup * total - 1)
     if step < rising:
         return _arm(ONE_CYCLE_START, 1.0, step / rising)
     return _arm(1.0, ONE_CYCLE_END, (step - rising) / max(1.0, total - 1 - rising))
