@@ -11,6 +11,7 @@ from itertools import chain, repeat
 from torch import Tensor
 
 from secateur.graph.call import OpCall, dims_of, handles, wrap
+from secateur.graph.rules.broadcasting import broadcast_together
 from secateur.graph.types import Dims, fresh, pin, size_of
 
 
@@ -19,24 +20,24 @@ def _aligned(x: Dims, n: int) -> Dims:
     return (*repeat((), n - len(x)), *x)
 
 
-def _expanded(x: Dims, shape: tuple[int, ...]) -> Dims:
+@handles("expand", "expand_copy", "broadcast_to")
+def expand(call: OpCall) -> Dims:
+    shape = tuple(call.out.shape)
     return tuple(
         product if size_of(product) == size else fresh(size)
-        for product, size in zip(_aligned(x, len(shape)), shape, strict=True)
+        for product, size in zip(_aligned(call.dims("self"), len(shape)), shape, strict=True)
     )
 
 
-@handles("expand", "expand_copy", "expand_as", "broadcast_to")
-def expand(call: OpCall) -> Dims:
-    return _expanded(call.dims("self"), tuple(call.out.shape))
+@handles("expand_as")
+def expand_as(call: OpCall) -> Dims:
+    return broadcast_together([call.dims("self"), call.dims("other")], call.where)
 
 
 @handles("broadcast_tensors")
 def broadcast_tensors(call: OpCall) -> list[Dims | None]:
-    return [
-        _expanded(dims_of(tensor), tuple(out.shape))
-        for tensor, out in zip(call.get("tensors"), call.out, strict=True)
-    ]
+    result = broadcast_together([dims_of(t) for t in call.get("tensors")], call.where)
+    return [result] * len(call.out)
 
 
 @handles("repeat")

@@ -13,6 +13,7 @@ from secateur.graph.rules.broadcasting import broadcast_together, sizes_of
 from secateur.graph.types import Dims, Product, pin, unify
 
 ROUTED = "tokens are routed to its units by position"
+DELIMITED = "ranges of it belong to different experts"
 
 
 def _multiply(call: OpCall, a: Dims, b: Dims) -> Dims:
@@ -171,27 +172,29 @@ def scaled_mm(call: OpCall) -> Dims:
 
 @handles("_grouped_mm")
 def grouped_mm(call: OpCall) -> Dims:
-    """One matrix product for each expert; a 2-D operand holds all experts' rows together."""
+    """One matrix product for each expert.
+
+    A 3-D operand holds a matrix for each expert; a 2-D one holds the rows (or columns) of all of
+    them, which `offs` delimits, so both the experts and what is delimited are pinned.
+    """
     a, b = call.dims("self"), call.dims("mat2")
-    unify(a[-1], b[-2], call.where)
-    ragged = len(a) == 2 or len(b) == 2
-    for operand in (a, b):
-        if ragged and len(operand) == 3:
-            pin(operand[0], ROUTED)
     if len(a) == 3 and len(b) == 3:
         return _add(call, call.get("bias"), _multiply(call, a, b))
-    experts: Dims = ()
-    if len(a) == 2 and len(b) == 2:
-        # both are ragged along what is contracted, so the result has a matrix for each expert
-        pin(a[1], "its units belong to experts by position")
-        experts = (dims_of(call.get("offs"))[0],)
-        pin(experts[0], ROUTED)
-    call.macs.append((a[-2], a[-1], b[-1]))
-    result = (*experts, a[-2], b[-1])
+    unify(a[-1], b[-2], call.where)
+    experts = dims_of(call.get("offs"))[0]
+    pin(experts, ROUTED)
+    for operand in (a, b):
+        if len(operand) == 3:
+            unify(operand[0], experts, call.where)
+    if len(a) == len(b):
+        pin(a[-1], DELIMITED)
+    else:
+        pin(a[-2] if len(a) == 2 else b[-1], DELIMITED)
     bias: Tensor | None = call.get("bias")
     if bias is not None:
         unify(dims_of(bias)[-1], b[-1], call.where)
-    return result
+    call.macs.append((a[-2], a[-1], b[-1]))
+    return (experts, a[-2], b[-1]) if len(a) == len(b) else (a[-2], b[-1])
 
 
 @handles("_cdist_forward", "cdist")

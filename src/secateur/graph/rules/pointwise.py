@@ -93,6 +93,8 @@ def pointwise(call: OpCall) -> Dims | list[Dims | None]:
     if not inputs:
         raise NoRule("no tensor among the inputs")
     shape = tuple(call.first_out.shape)
+    if any(len(dims) > len(shape) for dims in inputs):
+        raise NoRule("the output has fewer dimensions than an input")
     result = broadcast(inputs, shape, call.where)
     if not call.returns_many:
         return result

@@ -29,8 +29,6 @@ def _dims_before(call: OpCall) -> Dims:
     "flatten",
     "unflatten",
     "ravel",
-    "view_as",
-    "reshape_as",
     "view_copy",
     "_mkldnn_reshape",
 )
@@ -48,6 +46,14 @@ def view(call: OpCall) -> Dims:
     middle = fresh_all(new[first : len(new) - last])
     unify(tuple(chain(*x[changed])), tuple(chain(*middle)), call.where)
     return (*x[:first], *middle, *x[len(old) - last :])
+
+
+@handles("view_as", "reshape_as")
+def view_as(call: OpCall) -> Dims:
+    result = view(call)
+    for product, other in zip(result, call.dims("other"), strict=True):
+        unify(product, other, call.where)
+    return result
 
 
 def _common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
