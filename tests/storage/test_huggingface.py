@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib.util
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -26,13 +25,10 @@ TOKENS = torch.tensor([[1, 5, 30, 2]])
 @pytest.fixture(scope="module")
 def transformers() -> ModuleType:
     pytest.importorskip("transformers")
-    ops = Path(__file__).parents[1] / "zoo" / "torchvision_ops.py"
-    spec = importlib.util.spec_from_file_location("torchvision_ops", ops)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # keeps the definitions alive
-    spec.loader.exec_module(module)
-    module.define_torchvision_ops()
+    sys.path.insert(0, str(Path(__file__).parents[1] / "zoo"))
+    from torchvision_ops import define_torchvision_ops
+
+    define_torchvision_ops()
     import transformers
 
     return transformers

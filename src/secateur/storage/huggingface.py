@@ -234,7 +234,17 @@ def _config_of(model: nn.Module) -> Any:
         raise ValueError(
             f"{type(model).__name__} is no transformers model; its layout has no configuration"
         )
-    return copy.deepcopy(model.config)
+    config: Any = copy.deepcopy(model.config)
+    quantization = getattr(config, "quantization_config", None)
+    if quantization is not None:
+        method = getattr(quantization, "quant_method", quantization)
+        if str(getattr(method, "value", method)) != "gguf":
+            raise StorageError(
+                f"{type(model).__name__} is quantized with {method}; load its weights in float to "
+                "cut and save it, and quantize the result"
+            )
+        del config.quantization_config  # a GGUF file is dequantized when it is loaded
+    return config
 
 
 def _config_class() -> type:

@@ -1,0 +1,12 @@
+"""Names of torchvision's operators exist before any test imports torchvision or timm."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from torchvision_ops import define_torchvision_ops
+
+define_torchvision_ops()
