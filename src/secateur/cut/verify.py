@@ -8,16 +8,18 @@ the cut axis, an attention scale) are left whole in the comparison by numbers, a
 from __future__ import annotations
 
 import copy
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 from secateur.core.dims import new_size
 from secateur.core.errors import CutError, ProofError
-from secateur.core.graph import Graph
+from secateur.core.graph import Call, Graph
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
 from secateur.cut.apply import cut
@@ -32,7 +34,7 @@ TOLERANCE = {
     torch.float16: 5e-2,
     torch.bfloat16: 1e-1,
 }
-"""Largest difference allowed, relative to the largest output (absolute below 1)."""
+"""Largest difference allowed, relative to the largest output."""
 
 
 def verify(
@@ -66,10 +68,11 @@ def verify(
     if checked is not None and proven:
         if len(proven) < len(plan.keep):
             outputs = _run(_cast(cut(model, checked), dtype), inputs)
-        expected = _run(_cast(masked(model, checked), dtype), inputs)
+        with _Precision() as precision:
+            expected = _run(_cast(masked(model, checked), dtype), inputs)
         errors = _difference(outputs, expected)
         name = str(expected[0].dtype).removeprefix("torch.") if expected else "nothing"
-        _judge(errors, expected, proven)
+        _judge(errors, precision.lowest, proven)
     return Proof(
         max_abs_error=errors[0],
         max_rel_error=errors[1],
@@ -111,16 +114,17 @@ def _checked_run(
 ) -> tuple[list[Tensor], int]:
     """Outputs of the cut model, and how many module calls had the predicted shapes."""
     names = {id(module): name for name, module in reversed(list(small.named_modules()))}
-    counts, expected = plan.counts(), iter(graph.calls)
-    matched = 0
+    counts, matched, last = plan.counts(), 0, ""
+    expected: dict[str, deque[Call]] = {}
+    for call in graph.calls:
+        expected.setdefault(call.module, deque()).append(call)
 
     def compare(module: nn.Module, args: Any, out: Any) -> None:
-        nonlocal matched
-        if out is None or id(module) not in names:
-            return
-        call = next(expected, None)
-        if call is None or call.module != names[id(module)]:
-            return  # another path through the model, decided by data
+        nonlocal matched, last
+        last = names.get(id(module), last)
+        if out is None or not expected.get(last) or id(module) not in names:
+            return  # a module that the trace did not call: another path, decided by data
+        call = expected[last].popleft()
         for tensor, dims in zip(tensors_in(out), call.outputs, strict=False):
             predicted = tuple(new_size(dim, counts) for dim in dims)
             if predicted != tuple(tensor.shape) and len(predicted) == tensor.dim():
@@ -135,10 +139,9 @@ def _checked_run(
     try:
         outputs = _run(small, inputs)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
-        where = next(expected, None)
         raise CutError(
             f"the cut model does not run: {type(error).__name__}: {error}"
-            + (f" (in or after {where.module!r})" if where else "")
+            + (f" (after {last!r})" if last else "")
         ) from error
     finally:
         hook.remove()
@@ -146,7 +149,7 @@ def _checked_run(
 
 
 def _difference(outputs: list[Tensor], expected: list[Tensor]) -> tuple[float, float]:
-    """Largest absolute difference, and that over the largest magnitude (at least 1)."""
+    """Largest absolute difference, and that over the largest magnitude of the same output."""
     if len(outputs) != len(expected):
         raise ProofError(
             f"the cut model returns {len(outputs)} tensors, the masked one {len(expected)}"
@@ -162,8 +165,9 @@ def _difference(outputs: list[Tensor], expected: list[Tensor]) -> tuple[float, f
         difference = (ours.to(torch.float64) - theirs.to(torch.float64)).abs().max().item()
         if not ours.is_floating_point():
             continue  # indices may tie
-        scale = max(theirs.abs().max().item(), 1.0)
-        absolute, relative = max(absolute, difference), max(relative, difference / scale)
+        scale = theirs.abs().max().item()
+        absolute = max(absolute, difference)
+        relative = max(relative, difference / scale if scale else float(difference > 0))
         if difference != difference:
             raise ProofError(
                 "the outputs contain NaN; check the weights and the example inputs, "
@@ -172,9 +176,23 @@ def _difference(outputs: list[Tensor], expected: list[Tensor]) -> tuple[float, f
     return absolute, relative
 
 
-def _judge(errors: tuple[float, float], expected: list[Tensor], proven: set[str]) -> None:
-    dtypes = [tensor.dtype for tensor in expected if tensor.is_floating_point()]
-    allowed = max((TOLERANCE.get(dtype, 1e-4) for dtype in dtypes), default=1e-9)
+class _Precision(TorchDispatchMode):
+    """Notes the lowest precision in which a forward computes: a model may cast inside."""
+
+    lowest = torch.float64
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        first = out[0] if isinstance(out, (tuple, list)) and out else out
+        if isinstance(first, Tensor) and first.dtype in TOLERANCE:
+            self.lowest = max(self.lowest, first.dtype, key=TOLERANCE.__getitem__)
+        return out
+
+
+def _judge(errors: tuple[float, float], precision: torch.dtype, proven: set[str]) -> None:
+    allowed = TOLERANCE[precision]
     if errors[1] > allowed:
         raise ProofError(
             f"the cut model differs from the masked original by {errors[0]:.3g} "

@@ -1,0 +1,86 @@
+"""The short way: `prune` goes from a model and a budget to a proved smaller model in one call.
+
+It is nothing but the pipeline's functions in order (trace, score, plan, cut, verify), so that a
+reader who wants more control can write the same five lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from secateur.core.budget import Budget
+from secateur.core.cost import Cost
+from secateur.core.graph import Graph
+from secateur.core.plan import Plan, Scores
+from secateur.core.proof import Proof
+from secateur.criteria.gradients import LossFn
+from secateur.criteria.score import score
+from secateur.cut import cut, verify
+from secateur.graph import trace
+from secateur.graph.trace import ExampleInputs
+from secateur.select.plan import plan as make_plan
+
+
+@dataclass(frozen=True)
+class PruneResult:
+    """What `prune` found and made. `proof` is None when it was skipped."""
+
+    model: nn.Module
+    plan: Plan
+    proof: Proof | None
+    graph: Graph
+    scores: Scores
+
+    @property
+    def before(self) -> Cost:
+        """Cost of the dense model."""
+        return self.plan.before
+
+    @property
+    def after(self) -> Cost:
+        """Cost of the pruned model."""
+        return self.plan.after
+
+
+def prune(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    *,
+    budget: str | Budget,
+    criterion: str = "l2",
+    data: Iterable[Any] | None = None,
+    loss_fn: LossFn | None = None,
+    seed: int = 0,
+    verify: bool = True,
+    strict: bool = False,
+    **options: Any,
+) -> PruneResult:
+    """A smaller model within `budget`, with the plan that made it and the proof that it is right.
+
+    budget: at most what may remain, for example "macs=50%". criterion: a file of `criteria/`;
+    "gradient" and "taylor" need `data` and `loss_fn`. options: fields of
+    `secateur.select.constraints.Constraints`, such as ``selector="global", min_units=5,
+    multiple_of=8``. The given model is unchanged.
+
+    Raises: TraceError, ScoreError, BudgetError, CutError, ProofError.
+
+    >>> import torch
+    >>> dense = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 2))
+    >>> result = prune(dense, torch.zeros(1, 4), budget="macs=50%")
+    >>> result.model[0].out_features, result.after.macs, result.proof.groups_checked
+    (32, 192, 1)
+    """
+    graph = trace(model, example_inputs, strict=strict)
+    scores = score(graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed)
+    settings = {"criterion": criterion, "seed": seed}
+    plan = make_plan(graph, scores, budget=budget, settings=settings, **options)
+    small = cut(model, plan)
+    proof = _verify(model, small, plan, example_inputs, graph=graph) if verify else None
+    return PruneResult(small, plan, proof, graph, scores)
+
+
+_verify = verify
