@@ -1,0 +1,72 @@
+"""Why a budget cannot be met: which rule is in the way, and the nearest that can be met.
+
+Found by taking the rules away, one at a time and then all together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from secateur.core.budget import Limit
+from secateur.core.dims import Counts
+from secateur.select.constraints import Constraints
+from secateur.select.problem import Problem, make_problem
+
+
+def explain_conflict(problem: Problem, floor: Counts) -> str:
+    """The error's text. floor: the counts that the rules allow at most to remove."""
+    assert problem.budget is not None
+    cost, dense = problem.costs.cost(floor), problem.dense
+    missed = [x for x in problem.budget.limits if x.value(cost) > x.allowed(dense)]
+    nearest = ",".join(_nearest(x, x.value(cost), x.value(dense)) for x in missed)
+    start = f"{', '.join(str(x) for x in missed)} cannot be met: "
+    ask = f"the least that can remain is {nearest}; ask for that"
+    relaxed = _relaxed(problem.constraints)
+    guilty = [name for name, constraints in relaxed.items() if _would_fit(problem, constraints)]
+    if guilty:
+        rules = " or ".join(guilty)
+        return f"{start}with {' and '.join(guilty)} {ask}, or relax {rules}"
+    free = Constraints(selector=problem.constraints.selector)
+    if relaxed and _would_fit(problem, free):
+        return f"{start}with {' and '.join(relaxed)} together {ask}, or relax them"
+    fixed = sum(g.pinned is not None or g.structural for g in problem.graph.groups)
+    return (
+        f"{start}with one unit left in every group that may be cut {ask} ({fixed} of "
+        f"{len(problem.graph.groups)} groups are pinned or structural, graph.groups says why)"
+    )
+
+
+def _relaxed(constraints: Constraints) -> dict[str, Constraints]:
+    """For each rule in force, as the user wrote it: the constraints without it."""
+    without = {
+        "keep": replace(constraints, keep=None),
+        "sparsity": replace(constraints, sparsity=None),
+        "threshold": replace(constraints, threshold=None),
+        "min_units": replace(constraints, min_units=1),
+        "multiple_of": replace(constraints, multiple_of=1),
+        "keep_modules": replace(constraints, keep_modules=()),
+        "equal": replace(constraints, equal=()),
+        "groups": replace(constraints, groups=None),
+    }
+    return {
+        f"{name}={_shown(getattr(constraints, name))}": relaxed
+        for name, relaxed in without.items()
+        if relaxed != constraints
+    }
+
+
+def _would_fit(problem: Problem, constraints: Constraints) -> bool:
+    other = make_problem(problem.graph, problem.scores, problem.budget, constraints)
+    return other.fits(other.solve(other.wanted(constraints.deepest)).counts)
+
+
+def _nearest(limit: Limit, value: float, dense: float) -> str:
+    """The limit that can just be met, rounded up so that it can be asked for as it stands."""
+    if limit.fraction is None:
+        return f"{limit.metric}={math.ceil(value)}"
+    return f"{limit.metric}={math.ceil(1000 * value / dense) / 10:g}%"
+
+
+def _shown(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else repr(value)

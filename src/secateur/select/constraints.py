@@ -1,0 +1,82 @@
+"""The options of a plan: how units are selected, and how far pruning may go.
+
+A budget says what has to be reached. Every rule here limits how far pruning may go: it stops at
+the kept share, at the threshold, at the smallest number of units. Without a budget pruning goes as
+far as the rules allow; where a budget cannot be reached within them, that is a `BudgetError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+NORMALISATIONS = ("none", "mean", "max")
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """How a plan is made, besides its budget.
+
+    selector: name of a file of `select/`. normalise: what each group's scores are divided by
+    before groups are compared: "none", "mean" or "max". keep: share of units that stays, of each
+    group for "uniform", of all for "global"; sparsity: one minus it. threshold: units with a
+    (raw) score of at least this stay. min_units: no group gets smaller than this. multiple_of:
+    counts are multiples of this, or the group stays whole. keep_modules: glob patterns of modules
+    whose shape stays as it is. equal: glob patterns; groups of equal size that one pattern matches
+    (by their id or the module that makes them) keep equal counts. groups: ids or glob patterns of
+    the only groups to prune. include_structural: prune structural groups too. A single pattern
+    may stand alone; all become tuples.
+    """
+
+    selector: str = "uniform"
+    normalise: str = "mean"
+    keep: float | None = None
+    sparsity: float | None = None
+    threshold: float | None = None
+    min_units: int = 1
+    multiple_of: int = 1
+    keep_modules: Sequence[str] = ()
+    equal: Sequence[str] = ()
+    groups: Sequence[str] | None = None
+    include_structural: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("keep_modules", "equal", "groups"):
+            object.__setattr__(self, name, _patterns(getattr(self, name)))
+        if self.normalise not in NORMALISATIONS:
+            raise ValueError(f"normalise={self.normalise!r}: must be one of {NORMALISATIONS}")
+        if self.keep is not None and self.sparsity is not None:
+            raise ValueError(
+                f"keep={self.keep:g} and sparsity={self.sparsity:g} say the same thing twice "
+                "(sparsity is 1 - keep); give one of them"
+            )
+        if self.keep is not None and not 0 < self.keep <= 1:
+            raise ValueError(f"keep={self.keep:g}: the share that stays must be in (0, 1]")
+        if self.sparsity is not None and not 0 <= self.sparsity < 1:
+            raise ValueError(f"sparsity={self.sparsity:g}: the share that goes must be in [0, 1)")
+        for name, value in (("min_units", self.min_units), ("multiple_of", self.multiple_of)):
+            if value < 1:
+                raise ValueError(f"{name}={value}: must be at least 1")
+
+    @property
+    def deepest(self) -> float:
+        """The deepest level that `keep` or `sparsity` allows."""
+        if self.sparsity is not None:
+            return self.sparsity
+        return 1.0 if self.keep is None else 1 - self.keep
+
+    @property
+    def has_target(self) -> bool:
+        """Whether a rule alone says how much to remove."""
+        return not (self.keep is None and self.sparsity is None and self.threshold is None)
+
+    def to_json(self) -> dict[str, Any]:
+        """For a plan's settings: plain JSON values, so that reading gives back what was written."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def _patterns(value: Sequence[str] | None) -> tuple[str, ...] | None:
+    if value is None or isinstance(value, tuple):
+        return value
+    return (value,) if isinstance(value, str) else tuple(value)

@@ -1,0 +1,83 @@
+"""Units given back where the budget has room: the last step from a level to counts.
+
+One level step moves every group at once, so a little of the budget is left over. Blocks are
+visited in order of importance per cost, each takes one step more if it still fits, and one that
+does not fit is done. The order depends on the counts alone, never on the budget, so a larger
+budget follows the same road and only stops later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from secateur.core.dims import Counts
+from secateur.select.blocks import Block
+from secateur.select.problem import Problem
+
+REACH = 0.02
+"""How far back in level a block may go: filling the gap must not undo the selector's choice."""
+
+
+def give_back(problem: Problem, counts: Counts, level: float) -> Counts:
+    """The counts with as many units given back as still fit within reach of the level."""
+    wanted = problem.wanted(max(0.0, level - REACH))
+    ceilings = {block: _ceiling(block, counts, wanted) for block in problem.blocks}
+    ladders = {id: values.sort(descending=True).values for id, values in problem.ranked.items()}
+    open_ = list(problem.blocks)
+    while open_:
+        still_open = set()
+        for block in _by_value(problem, open_, counts, ladders):
+            larger = _step(problem, block, counts, ceilings[block])
+            if larger is not None:
+                counts = larger
+                still_open.add(block)
+        open_ = [block for block in open_ if block in still_open]
+    return counts
+
+
+def _ceiling(block: Block, counts: Counts, wanted: Mapping[int, int]) -> int:
+    """At most what the selector asks within reach, at least one step."""
+    count = _count(block, counts)
+    return max(wanted[block.groups[0].axis.index], block.after(count) or count)
+
+
+def _step(problem: Problem, block: Block, counts: Counts, ceiling: int) -> Counts | None:
+    """The counts with one step more for a block, or None where it has to stay."""
+    after = block.after(_count(block, counts))
+    if after is None or after > ceiling:
+        return None
+    raised = {**counts, **{group.axis.index: after for group in block.groups}}
+    if not problem.fits(raised):
+        return None
+    if not any(group.axis.index in problem.coupled for group in block.groups):
+        return raised
+    wanted = {**problem.whole, **raised}
+    solved = {**problem.whole, **problem.solve(wanted).counts}
+    if any(solved[index] < count for index, count in wanted.items()):
+        return None  # the model's arithmetic would take units from another group
+    return solved if problem.fits(solved) else None
+
+
+def _by_value(
+    problem: Problem, blocks: list[Block], counts: Counts, ladders: Mapping[str, Tensor]
+) -> list[Block]:
+    """Blocks with room, by importance of their next units per added cost, highest first."""
+    now = problem.share(counts)
+    values = []
+    for block in blocks:
+        count = _count(block, counts)
+        after = block.after(count)
+        if after is None:
+            continue
+        gain = sum(float(ladders[group.id][count:after].sum()) for group in block.groups)
+        raised = {**counts, **{group.axis.index: after for group in block.groups}}
+        cost = problem.share(raised) - now
+        values.append((gain / cost if cost > 0 else torch.inf, block))
+    return [block for _, block in sorted(values, key=lambda pair: -pair[0])]
+
+
+def _count(block: Block, counts: Counts) -> int:
+    return counts.get(block.groups[0].axis.index, block.size)

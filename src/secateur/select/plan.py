@@ -1,0 +1,100 @@
+"""From scores and a budget to a plan: the last step before anything is cut.
+
+How many units each group keeps comes from the search; which ones, from the scores: the highest
+stay, ties go to the lower index. The same inputs give the same plan, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from secateur.core.budget import Budget
+from secateur.core.dims import Counts, axes_of
+from secateur.core.graph import Graph
+from secateur.core.plan import FieldChange, Plan, Scores
+from secateur.select.constraints import Constraints
+from secateur.select.counts import Solution
+from secateur.select.problem import Problem, make_problem
+from secateur.select.search import search
+
+
+def plan(
+    graph: Graph,
+    scores: Scores,
+    *,
+    budget: str | Budget | None = None,
+    constraints: Constraints | None = None,
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Plan:
+    """Which units stay so that the budget is met as closely as possible and never overshot.
+
+    budget: for example "macs=50%,params=1.2M"; without one, as much goes as the options say.
+    options: fields of `Constraints`, on top of `constraints`, for example ``selector="global",
+    min_units=5``. settings: what else the plan should record, such as the criterion and seed.
+
+    Raises: BudgetError when the budget cannot be met, naming the rule in the way and the nearest
+    that can; ValueError for a wrong option; PlanMismatchError for another graph's scores.
+    """
+    constraints = replace(constraints or Constraints(), **options)
+    parsed = None if budget is None else Budget.parse(budget)
+    cpu = {id: values.detach().to("cpu", torch.float64) for id, values in scores.items()}
+    problem = make_problem(graph, cpu, parsed, constraints)
+    return _assemble(problem, search(problem), settings or {})
+
+
+def choose_units(scores_U: Tensor, count: int) -> tuple[int, ...]:
+    """The `count` units with the highest scores, ascending; ties go to the lower index.
+
+    >>> choose_units(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3)
+    (0, 1, 3)
+    """
+    order = torch.argsort(scores_U, descending=True, stable=True)
+    return tuple(order[:count].sort().values.tolist())
+
+
+def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any]) -> Plan:
+    graph, counts = problem.graph, solution.counts
+    cut = [g for g in graph.groups if counts.get(g.axis.index, g.size) < g.size]
+    lost = {group.axis.index for group in cut}
+    return Plan(
+        fingerprint=graph.fingerprint,
+        graph_hash=graph.hash,
+        axes={g.id: g.axis for g in cut},
+        keep={g.id: choose_units(problem.scores[g.id], counts[g.axis.index]) for g in cut},
+        tensors={
+            name: tensor.dims
+            for name, tensor in graph.tensors.items()
+            if any(axis.index in lost for dim in tensor.dims for axis in axes_of(dim))
+        },
+        changes=tuple(
+            FieldChange(field, before, solution.fields[field])
+            for field, before in graph.fields.items()
+            if solution.fields.get(field, before) != before
+        ),
+        before=problem.dense,
+        after=problem.costs.cost(counts),
+        settings={
+            **settings,
+            "budget": None if problem.budget is None else str(problem.budget),
+            **problem.constraints.to_json(),
+        },
+        notes=_notes(problem, solution, counts),
+        exact=tuple(group.id for group in cut if group.exact),
+        inexact={g.id: "; ".join(g.notes) for g in cut if not g.exact},
+    )
+
+
+def _notes(problem: Problem, solution: Solution, counts: Counts) -> tuple[str, ...]:
+    notes = list(problem.notes)
+    if not problem.blocks:
+        notes.append("no group may be cut; graph.groups says why each is pinned")
+    elif problem.budget is not None and problem.fits({}):
+        notes.append(f"the whole model meets {problem.budget} already, so nothing is cut")
+    notes += (note for _, note in sorted(solution.notes.items()))
+    return tuple(notes)

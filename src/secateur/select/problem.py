@@ -1,0 +1,144 @@
+"""One selection problem: what may move, what it costs, and whether counts meet the budget.
+
+Counts are dictionaries from axis index to units kept, as in `core.dims`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from torch import Tensor
+
+from secateur.core.budget import MEASURED, Budget
+from secateur.core.cost import Cost
+from secateur.core.dims import Axis, Counts, axes_of
+from secateur.core.errors import BudgetError
+from secateur.core.expressions import Field, Relation, Size, leaves
+from secateur.core.graph import Graph
+from secateur.core.lookup import find
+from secateur.core.plan import Scores
+from secateur.cost.counted import CostModel
+from secateur.select.blocks import Block, make_blocks
+from secateur.select.constraints import Constraints
+from secateur.select.counts import Solution, solve_counts
+from secateur.select.normalise import normalise
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything a search needs to know.
+
+    scores: as given. ranked: normalised, of the groups that may move.
+    """
+
+    graph: Graph
+    costs: CostModel
+    budget: Budget | None
+    constraints: Constraints
+    scores: Scores
+    blocks: tuple[Block, ...]
+    ranked: Mapping[str, Tensor]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def dense(self) -> Cost:
+        """Cost of the whole model."""
+        return self.costs.cost({})
+
+    @cached_property
+    def whole(self) -> dict[int, int]:
+        """All units of every group that may move."""
+        return {group.axis.index: group.size for block in self.blocks for group in block.groups}
+
+    def wanted(self, level: float) -> dict[int, int]:
+        """What the selector asks for at a level, within the rules."""
+        selector = find("secateur.select", self.constraints.selector, kind="selector")
+        asked = selector.wanted(self.ranked, level)
+        return {
+            group.axis.index: block.at_least(max(asked[g.id] for g in block.groups))
+            for block in self.blocks
+            for group in block.groups
+        }
+
+    def solve(self, wanted: Mapping[int, int]) -> Solution:
+        """The nearest counts that the model's own arithmetic and the rules allow."""
+        return solve_counts(self.graph, wanted, allowed=self._allowed, relations=self._equalities)
+
+    def fits(self, counts: Counts) -> bool:
+        """Whether the budget is met; without one, never: pruning goes as far as the rules allow."""
+        return self.budget is not None and self.budget.met(self.costs.cost(counts), self.dense)
+
+    def share(self, counts: Counts) -> float:
+        """Cost relative to the whole model, summed over the budget's metrics."""
+        assert self.budget is not None
+        cost = self.costs.cost(counts)
+        metrics = {limit.metric: limit for limit in self.budget.limits}
+        return sum(
+            limit.value(cost) / max(limit.value(self.dense), 1) for limit in metrics.values()
+        )
+
+    @cached_property
+    def _allowed(self) -> dict[int, tuple[int, ...]]:
+        return {g.axis.index: block.allowed for block in self.blocks for g in block.groups}
+
+    @cached_property
+    def _equalities(self) -> tuple[Relation, ...]:
+        return tuple(
+            Relation("eq", _size(block.groups[0].axis), _size(other.axis), where="equal")
+            for block in self.blocks
+            for other in block.groups[1:]
+        )
+
+    @cached_property
+    def coupled(self) -> frozenset[int]:
+        """Axes whose counts the solver may tie to others; the rest can move one by one.
+
+        An axis is free when all that is said about it is that fields equal a size it is part of,
+        and nothing else is said about those fields.
+        """
+        definitions: dict[Field, set[Size]] = {}
+        composite = []
+        for relation in self.graph.relations:
+            sides = (relation.left, relation.right)
+            field = next((side for side in sides if isinstance(side, Field)), None)
+            size = next((side for side in sides if isinstance(side, Size)), None)
+            if relation.op == "eq" and relation.holds and field and size:
+                definitions.setdefault(field, set()).add(size)
+            else:
+                composite += [leaf for side in sides for leaf in leaves(side)]
+        tied = {leaf for leaf in composite if isinstance(leaf, Size)}
+        for field, sizes in definitions.items():
+            if len(sizes) > 1 or field in composite:
+                tied |= sizes
+        return frozenset(axis.index for size in tied for axis in axes_of(size.dim))
+
+
+def _size(axis: Axis) -> Size:
+    return Size((axis,))
+
+
+def make_problem(
+    graph: Graph, scores: Scores, budget: Budget | None, constraints: Constraints
+) -> Problem:
+    """Check the options and compile the problem.
+
+    Raises: ValueError and BudgetError for options that say nothing or cannot be counted.
+    """
+    find("secateur.select", constraints.selector, kind="selector")
+    if budget is None and not constraints.has_target:
+        raise ValueError(
+            "nothing says how much to remove; give a budget such as budget='macs=50%', "
+            "or keep=0.5, sparsity=0.5 or threshold=..."
+        )
+    measured = [str(limit) for limit in budget.limits if limit.metric in MEASURED] if budget else []
+    if measured:
+        raise BudgetError(
+            f"budget {', '.join(measured)} has to be measured on a device, which plan() cannot "
+            "do; budgets it can count are params, macs, size and memory"
+        )
+    blocks, notes = make_blocks(graph, scores, constraints)
+    moving = {group.id: scores[group.id] for block in blocks for group in block.groups}
+    ranked = normalise(moving, constraints.normalise)
+    return Problem(graph, CostModel(graph), budget, constraints, scores, blocks, ranked, notes)

@@ -1,0 +1,20 @@
+"""Uniform: the same fraction of every group goes.
+
+The network keeps its proportions; scores decide only which units go. The baseline for every other
+selector, and the best choice when nothing is known about the layers' sensitivity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from torch import Tensor
+
+ROUNDING = 1e-9
+"""0.7 * 10 is a little more than 7 in floating point, and is meant to be 7."""
+
+
+def wanted(scores: Mapping[str, Tensor], level: float) -> dict[str, int]:
+    """Each group keeps the fraction ``1 - level`` of its units, rounded up."""
+    return {id: math.ceil(len(s) * (1 - level) - ROUNDING) for id, s in scores.items()}

@@ -1,0 +1,145 @@
+"""Stopping rules and constraints, alone and combined; the count solver's part in them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from secateur.core.expressions import Binary, Field, Relation, Size
+from secateur.core.lookup import names
+from secateur.select.plan import plan
+
+SELECTORS = names("secateur.select")
+
+
+@pytest.fixture
+def graph(make_chain):
+    return make_chain([3, 16, 16, 48, 16, 5])
+
+
+@pytest.fixture
+def scores(graph, make_scores):
+    return make_scores(graph)
+
+
+def kept(found) -> dict[str, int]:
+    return {id: len(units) for id, units in found.keep.items()}
+
+
+def test_keep_and_sparsity_are_the_share_of_every_group(graph, scores) -> None:
+    assert kept(plan(graph, scores, keep=0.3)) == {"w1": 5, "w2": 5, "w3": 15, "w4": 5}
+    assert kept(plan(graph, scores, sparsity=0.7)) == {"w1": 5, "w2": 5, "w3": 15, "w4": 5}
+
+
+def test_threshold_removes_what_scores_below(graph, scores) -> None:
+    found = plan(graph, scores, threshold=0.4)
+    for group in graph.free:
+        expected = [u for u in range(group.size) if scores[group.id][u] >= 0.4]
+        assert list(found.keep[group.id]) == expected
+
+
+def test_threshold_above_all_leaves_the_fewest_units(graph, scores) -> None:
+    assert kept(plan(graph, scores, threshold=9.0, min_units=5)) == dict.fromkeys(scores, 5)
+
+
+def test_threshold_and_keep_both_limit(make_chain) -> None:
+    graph = make_chain([2, 8, 8, 2])
+    scores = {"w1": torch.arange(8.0), "w2": torch.arange(8.0) * 10}
+    # w1: two reach 6, half is four; w2: seven reach 6
+    assert kept(plan(graph, scores, threshold=6.0, keep=0.5)) == {"w1": 4, "w2": 7}
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_no_group_below_min_units(graph, scores, selector) -> None:
+    found = plan(graph, scores, budget="params=15%", min_units=6, selector=selector)
+    assert min(kept(found).values()) >= 6
+
+
+def test_small_groups_are_left_whole_and_noted(make_chain, make_scores) -> None:
+    graph = make_chain([2, 4, 12, 2])
+    found = plan(graph, make_scores(graph), keep=0.5, min_units=5)
+    assert kept(found) == {"w2": 6}
+    assert found.notes == ("w1: left whole, its 4 units are needed for min_units=5",)
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_multiples(graph, scores, selector) -> None:
+    found = plan(graph, scores, budget="params=40%", multiple_of=8, selector=selector)
+    assert found.keep and all(count % 8 == 0 for count in kept(found).values())
+    assert found.after.params <= 0.4 * found.before.params
+
+
+def test_group_without_a_smaller_multiple_stays_whole(make_chain, make_scores) -> None:
+    graph = make_chain([2, 8, 12, 2])
+    found = plan(graph, make_scores(graph), keep=0.5, multiple_of=8)
+    assert kept(found) == {"w2": 8}
+    assert found.notes == ("w1: left whole, its 8 units are needed for multiple_of=8",)
+
+
+def test_kept_modules_keep_their_shape(graph, scores) -> None:
+    found = plan(graph, scores, keep=0.5, keep_modules=["l1", "l4*"])
+    assert set(kept(found)) == {"w3"}  # l1 has w1 and w2, l4 has w4
+    assert not {"l1.weight", "l4.weight"} & set(found.tensors)
+    assert [note.split(":")[0] for note in found.notes] == ["w1", "w2", "w4"]
+    assert "keep_modules='l4*'" in found.notes[-1]
+
+
+def test_patterns_that_match_nothing(graph, scores) -> None:
+    with pytest.raises(ValueError, match="keep_modules: 'l9' matches nothing; there are: l0, l1"):
+        plan(graph, scores, keep=0.5, keep_modules=["l9"])
+    with pytest.raises(ValueError, match="equal: 'layer' matches nothing"):
+        plan(graph, scores, keep=0.5, equal=["layer"])
+    with pytest.raises(ValueError, match="groups: 'w77' matches nothing"):
+        plan(graph, scores, keep=0.5, groups=["w77"])
+
+
+def test_only_the_named_groups(graph, scores) -> None:
+    found = plan(graph, scores, keep=0.5, groups=["w[12]", "w5"])
+    assert set(kept(found)) == {"w1", "w2"}
+    assert found.notes == ("w5: not cut although asked for, the model's output",)
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("share", [20, 45, 80])
+def test_equal_groups_keep_equal_counts(graph, scores, selector, share) -> None:
+    found = plan(graph, scores, budget=f"params={share}%", equal=["*"], selector=selector)
+    sizes = kept(found)
+    assert len({sizes.get(id, 16) for id in ("w1", "w2", "w4")}) == 1
+    assert found.after.params <= share / 100 * found.before.params
+
+
+def test_equal_by_the_module_that_makes_the_group(graph, scores) -> None:
+    skewed = {**scores, "w1": scores["w1"] * 0 + 1, "w2": scores["w2"] * 0.01}
+    found = plan(graph, skewed, keep=0.6, normalise="none", selector="global", equal=["l[03]"])
+    sizes = kept(found)
+    assert sizes.get("w1", 16) == sizes.get("w4", 16) != sizes["w2"]
+
+
+def test_all_rules_at_once(graph, scores) -> None:
+    options = {"keep_modules": ["l0"], "equal": ["w[24]"], "multiple_of": 2, "min_units": 4}
+    found = plan(graph, scores, budget="params=45%,macs=40%", selector="global", **options)
+    sizes = kept(found)
+    assert "w1" not in sizes and sizes["w2"] == sizes["w4"]
+    assert all(count >= 4 and count % 2 == 0 for count in sizes.values())
+    assert found.after.macs <= 0.4 * found.before.macs
+
+
+def test_the_models_own_arithmetic_holds(graph, scores) -> None:
+    # the code computes w3 // w2 == 3
+    axes = {group.id: group.axis for group in graph.groups}
+    ratio = Binary("floordiv", Size((axes["w3"],)), Size((axes["w2"],)))
+    exact = Binary("mod", Size((axes["w3"],)), Size((axes["w2"],)))
+    graph = replace(
+        graph,
+        relations=(*graph.relations, Relation("eq", ratio, 3), Relation("eq", exact, 0)),
+    )
+    for share in (20, 40, 60, 80):
+        found = plan(graph, scores, budget=f"params={share}%", selector="global")
+        sizes = kept(found)
+        assert sizes.get("w3", 48) == 3 * sizes.get("w2", 16)
+        assert found.after.params <= share / 100 * found.before.params
+        fields = {str(c.field): c.after for c in found.changes}
+        assert fields["l3.in_features"] == sizes["w3"]
+    assert Field("l3", "in_features") in graph.fields
