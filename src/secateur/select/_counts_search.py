@@ -1,0 +1,207 @@
+"""The cheapest assignment of one connected component, exactly, by bucket elimination.
+
+Variables leave one by one, those with the fewest neighbours first: their constraints are joined
+into a sparse table, and the cheapest row for each combination of the neighbours stays. Of
+``C == h_i * d_i`` in forty blocks each block leaves one list "what does this C cost here", and
+the lists add up. Where a join would be too large, only rows below a bound on the total cost are
+kept, and the bound is raised until a solution lies within it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from secateur.select._counts_constraints import Constraint
+from secateur.select._counts_polynomial import Column
+from secateur.select._counts_tables import Domain, Rows, Table, TooLarge, project
+
+Item = Constraint | Table
+Step = tuple[dict[int, Column], dict[int, Column]]
+"""One elimination: the kept columns and, row by row, the best values of those that left."""
+UNBOUNDED, BOUNDED = 60_000, 400_000
+"""Rows of the largest join without a bound on the cost, and with one."""
+_THIN = (256, 64, 16, 4, 1)
+
+
+def cheapest(
+    domains: Mapping[int, Domain], constraints: Sequence[Constraint], *, unit: int
+) -> dict[int, int] | None:
+    """The assignment of least cost, None when there is none.
+
+    unit: what an axis costs that keeps nothing of what was wanted; bounds are multiples of it.
+    """
+    base = {n: Domain(d.values, d.cost - d.cost.min(initial=0)) for n, d in domains.items()}
+    try:
+        return _eliminate(base, constraints, None)
+    except TooLarge:
+        pass
+    most = sum(int(domain.cost.max(initial=0)) for domain in base.values())
+    limit = unit // 1024
+    try:
+        while limit <= 4 * most:
+            found = _eliminate(base, constraints, limit)
+            if found is not None:
+                return found
+            limit *= 4
+    except TooLarge:
+        return _thinned(base, constraints)
+    return None
+
+
+def _thinned(
+    domains: Mapping[int, Domain], constraints: Sequence[Constraint]
+) -> dict[int, int] | None:
+    """A good assignment of a component that is too entangled for the best one.
+
+    Each variable keeps its cheapest values and its largest, which is its present one.
+    """
+    for width in _THIN:
+        thin = {}
+        for number, domain in domains.items():
+            rows = np.argsort(domain.cost, kind="stable")[:width]
+            if domain.cost.any():
+                domain = domain.only(np.union1d(rows, len(domain.values) - 1))
+            thin[number] = domain
+        try:
+            found = _eliminate(thin, constraints, None)
+        except TooLarge:
+            continue
+        if found is not None:
+            return found
+    return {number: int(domain.values[-1]) for number, domain in domains.items()}
+
+
+def _eliminate(
+    given: Mapping[int, Domain], constraints: Sequence[Constraint], limit: int | None
+) -> dict[int, int] | None:
+    domains = {number: _within(domain, limit) for number, domain in given.items()}
+    items: list[tuple[Item, set[int]]] = [(c, c.variables()) for c in constraints]
+    steps: list[Step] = []
+    while domains:
+        number = _next(domains, items)
+        bucket = [entry for entry in items if number in entry[1]]
+        items = [entry for entry in items if number not in entry[1]]
+        scope = set[int]({number}).union(*(names for _, names in bucket))
+        busy = set[int]().union(*(names for _, names in items))
+        kept = sorted(scope & busy)
+        rows = _join(bucket, sorted(scope), domains, limit)
+        for other in kept:  # their own cost is charged when they leave
+            domain = domains[other]
+            places = np.searchsorted(domain.values, rows.columns[other])
+            rows.cost = rows.cost - domain.cost[places]
+        table, best = project(rows, kept)
+        if not len(table.cost):
+            return None
+        gone = scope - busy
+        steps.append((table.columns, {other: rows.columns[other][best] for other in gone}))
+        domains = {n: domain for n, domain in domains.items() if n not in gone}
+        if len(kept) == 1:
+            domains[kept[0]] = _charged(domains[kept[0]], table, limit)
+        elif kept:
+            items.append((table, set(kept)))
+    return _read_back(steps)
+
+
+def _within(domain: Domain, limit: int | None) -> Domain:
+    if limit is None:
+        return domain
+    return domain.only(np.flatnonzero(domain.cost <= limit))
+
+
+def _charged(domain: Domain, table: Table, limit: int | None) -> Domain:
+    """A domain restricted to a one-column table, with the table's cost."""
+    ((_, values),) = table.columns.items()
+    places = np.searchsorted(domain.values, values)
+    return _within(Domain(values, domain.cost[places] + table.cost), limit)
+
+
+def _next(domains: Mapping[int, Domain], items: Sequence[tuple[Item, set[int]]]) -> int:
+    """The variable with the fewest neighbours, then with the smallest domain."""
+    neighbours: dict[int, set[int]] = {number: set() for number in domains}
+    for _, names in items:
+        for number in names:
+            neighbours[number] |= names
+    return min(domains, key=lambda n: (len(neighbours[n]), len(domains[n].values), n))
+
+
+def _join(
+    bucket: Sequence[tuple[Item, set[int]]],
+    scope: Sequence[int],
+    domains: Mapping[int, Domain],
+    limit: int | None,
+) -> Rows:
+    """All rows over the variables of a bucket that its items allow."""
+    rows = Rows.start(limit, UNBOUNDED if limit is None else BOUNDED)
+    pending = list(bucket)
+    while True:
+        progress = True
+        while progress:
+            progress = False
+            for entry in pending:
+                if _apply(entry, rows, domains):
+                    pending.remove(entry)
+                    progress = True
+                    break
+        missing = [number for number in scope if number not in rows.columns]
+        if not missing:
+            return rows
+        _grow(rows, missing, pending, domains)
+
+
+def _apply(entry: tuple[Item, set[int]], rows: Rows, domains: Mapping[int, Domain]) -> bool:
+    """Use an item if the columns at hand suffice; whether it was used up."""
+    item, names = entry
+    unknown = [number for number in names if number not in rows.columns]
+    if isinstance(item, Table):
+        if len(unknown) == len(names):
+            return False
+        rows.join(item)
+        for number in unknown:
+            rows.admit(number, domains[number])
+        return True
+    if not unknown:
+        rows.filter(item)
+        return True
+    if len(unknown) > 1 or not item.determines(unknown[0], lambda n: _positive(domains[n])):
+        return False
+    rows.compute(item, unknown[0], domains[unknown[0]])
+    return True
+
+
+def _positive(domain: Domain) -> bool:
+    return bool(len(domain.values)) and int(domain.values[0]) > 0
+
+
+def _grow(
+    rows: Rows,
+    missing: Sequence[int],
+    pending: list[tuple[Item, set[int]]],
+    domains: Mapping[int, Domain],
+) -> None:
+    """Bring in the smallest table, or the values of the smallest domain."""
+    tables = [entry for entry in pending if isinstance(entry[0], Table)]
+    if tables and not rows.columns:
+        entry = min(tables, key=lambda e: len(e[0].cost))
+        assert isinstance(entry[0], Table)
+        pending.remove(entry)
+        rows.extend(entry[0].columns, entry[0].cost)
+        for number in entry[0].columns:
+            rows.admit(number, domains[number])
+        return
+    number = min(missing, key=lambda n: (len(domains[n].values), n))
+    rows.extend({number: domains[number].values}, domains[number].cost)
+
+
+def _read_back(steps: Sequence[Step]) -> dict[int, int]:
+    """Values of all variables, the last that left first."""
+    values: dict[int, int] = {}
+    for kept, gone in reversed(steps):
+        match = None
+        for number, column in kept.items():
+            same = column == values[number]
+            match = same if match is None else match & same
+        row = 0 if match is None else int(np.argmax(match))
+        values |= {number: int(column[row]) for number, column in gone.items()}
+    return values
