@@ -16,6 +16,7 @@ from secateur.graph.types import Dims, Product, fresh, fresh_all, pin, size_of, 
 
 INDEXED = "indexed by position"
 MASKED = "selected by a mask"
+OVERWRITTEN = "what it writes replaces what was there"
 
 
 def _unify_or_pin(a: Product, b: Product, where: str) -> None:
@@ -44,10 +45,8 @@ def embedding_bag(call: OpCall) -> list[Dims | None]:
     weight, offsets = call.dims("weight"), call.dims("offsets")
     pin(weight[0], INDEXED)
     pin(call.dims("indices")[0], INDEXED)
-    bags = offsets[0]
-    if size_of(bags) != call.out[0].shape[0]:
-        pin(bags, INDEXED)
-        bags = fresh(call.out[0].shape[0], "bags of an embedding")
+    pin(offsets[0], "it delimits bags")
+    bags = fresh(call.out[0].shape[0], "bags of an embedding")
     return [(bags, weight[1]), *[None] * (len(call.out) - 1)]
 
 
@@ -116,6 +115,10 @@ def index_put(call: OpCall) -> Dims:
         return x
     chosen = _indexed(call, x)
     broadcast([chosen, values], sizes_of(chosen), call.where)
+    if not call.get("accumulate", False):
+        for index in indices:
+            if index is not None:
+                _pin_all(dims_of(index), reason=OVERWRITTEN)
     return x
 
 
@@ -145,25 +148,32 @@ def take_along_dim(call: OpCall) -> Dims:
     return (*rest[:dim], indices[dim], *rest[dim:])
 
 
+ADDS = ("add", "sum")
+"""Reductions by which writing zero equals not writing."""
+
+
 @handles("scatter", "scatter_add", "scatter_reduce")
 def scatter(call: OpCall) -> Dims:
-    """``self[..., index[i], ...] = src[i]`` along `dim`."""
+    """``self[..., index[i], ...] = src[i]`` along `dim`, or combined with what is there."""
     x, indices = call.dims("self"), call.dims("index")
     source = call.get("src", call.get("value"))
     if isinstance(source, Tensor) and source.dim() == len(indices):
         for product, other in zip(indices, dims_of(source), strict=True):
             _unify_or_pin(product, other, call.where)
-    if x:
-        dim = wrap(call.get("dim"), len(x))
-        pin(x[dim], INDEXED)
-        for product, other in zip(_without(x, dim), _without(indices, dim), strict=True):
-            _unify_or_pin(product, other, call.where)
+    if not x:
+        return x
+    dim = wrap(call.get("dim"), len(x))
+    pin(x[dim], INDEXED)
+    if not call.name.startswith("scatter_add") and call.get("reduce") not in ADDS:
+        pin(indices[dim], OVERWRITTEN)
+    for product, other in zip(_without(x, dim), _without(indices, dim), strict=True):
+        _unify_or_pin(product, other, call.where)
     return x
 
 
 @handles("index_add", "index_copy", "index_reduce")
 def index_add(call: OpCall) -> Dims:
-    """``self[index[i]] = source[i]`` along `dim`, or added to it."""
+    """``self[index[i]] = source[i]`` along `dim`, or combined with what is there."""
     x, source, indices = call.dims("self"), call.dims("source"), call.dims("index")
     if not x:
         return x
@@ -174,6 +184,8 @@ def index_add(call: OpCall) -> Dims:
             unify(product, other, call.where)
     if indices:
         unify(source[dim], indices[0], call.where)
+    if not call.name.startswith("index_add"):
+        pin(source[dim], OVERWRITTEN)
     return x
 
 
@@ -182,6 +194,7 @@ def index_fill(call: OpCall) -> Dims:
     x = call.dims("self")
     if x:
         pin(x[wrap(call.get("dim"), len(x))], INDEXED)
+    _pin_all(call.dims("index"), reason=OVERWRITTEN)
     return x
 
 
@@ -196,13 +209,6 @@ def take(call: OpCall) -> Dims:
     """Positions in the flat tensor."""
     _pin_all(call.dims("self"), reason=INDEXED)
     return call.dims("index")
-
-
-@handles("put")
-def put(call: OpCall) -> Dims:
-    x = call.dims("self")
-    _pin_all(x, call.dims("source"), call.dims("index"), reason=INDEXED)
-    return x
 
 
 @handles("masked_select")
