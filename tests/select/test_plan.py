@@ -31,7 +31,7 @@ def test_selectors_are_found_by_their_file() -> None:
     assert {"uniform", "global"} <= set(SELECTORS)
     for name in SELECTORS:
         module = find("secateur.select", name, kind="selector")
-        assert module.wanted({"a": torch.ones(4)}, 0.0) == {"a": 4}, (
+        assert module.ladder({"a": torch.ones(4)})(0.0) == {"a": 4}, (
             "a file of select/ that is no selector belongs in NOT_EXTENSIONS"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secateur.core.budget import Budget
@@ -20,6 +20,7 @@ percent = st.integers(1, 100)
 metric = st.sampled_from(["params", "macs", "size", "memory"])
 
 
+@settings(max_examples=40)
 @given(widths, percent, metric, st.sampled_from(SELECTORS), st.integers(0, 3))
 def test_budget_is_met_or_an_error(make_chain, make_scores, widths, share, metric, selector, seed):
     graph = make_chain(widths)
@@ -34,6 +35,7 @@ def test_budget_is_met_or_an_error(make_chain, make_scores, widths, share, metri
     assert found.after == cost(graph, found.counts())
 
 
+@settings(max_examples=40)
 @given(widths, percent, percent, metric, st.sampled_from(SELECTORS), st.integers(0, 3))
 def test_more_budget_never_gives_a_smaller_model(
     make_chain, make_scores, widths, one, other, metric, selector, seed

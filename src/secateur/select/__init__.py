@@ -1,9 +1,10 @@
 """How much and which: from scores and a budget to a plan. One selector a file.
 
-A selector is a module with `wanted(scores, level)`: how many units each group should keep when
-`level`, from 0 to 1, is how far pruning has gone. It must never ask for more at a deeper level.
-The search finds the level, the count solver makes the counts possible, and `plan` picks the units.
-A new file here is a new selector: it is found, listed and tested by its name.
+A selector is a module with `ladder(scores)`: a function from a level, from 0 to 1, to how many
+units each group should keep when pruning has gone that far. It asks for all units at level 0 and
+never for more at a deeper level. The search finds the level, the count solver makes the counts
+possible, and `plan` picks the units. A new file here is a new selector: it is found, listed and
+tested by its name.
 """
 
 NOT_EXTENSIONS = frozenset(

@@ -5,7 +5,7 @@ Counts are dictionaries from axis index to units kept, as in `core.dims`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -54,8 +54,7 @@ class Problem:
 
     def wanted(self, level: float) -> dict[int, int]:
         """What the selector asks for at a level, within the rules."""
-        selector = find("secateur.select", self.constraints.selector, kind="selector")
-        asked = selector.wanted(self.ranked, level)
+        asked = self._ladder(level)
         return {
             group.axis.index: block.at_least(max(asked[g.id] for g in block.groups))
             for block in self.blocks
@@ -78,6 +77,12 @@ class Problem:
         return sum(
             limit.value(cost) / max(limit.value(self.dense), 1) for limit in metrics.values()
         )
+
+    @cached_property
+    def _ladder(self) -> Callable[[float], dict[str, int]]:
+        selector = find("secateur.select", self.constraints.selector, kind="selector")
+        ladder: Callable[[float], dict[str, int]] = selector.ladder(self.ranked)
+        return ladder
 
     @cached_property
     def _allowed(self) -> dict[int, tuple[int, ...]]:

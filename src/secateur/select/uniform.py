@@ -7,7 +7,7 @@ selector, and the best choice when nothing is known about the layers' sensitivit
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -15,6 +15,9 @@ ROUNDING = 1e-9
 """0.7 * 10 is a little more than 7 in floating point, and is meant to be 7."""
 
 
-def wanted(scores: Mapping[str, Tensor], level: float) -> dict[str, int]:
+def ladder(scores: Mapping[str, Tensor]) -> Callable[[float], dict[str, int]]:
     """Each group keeps the fraction ``1 - level`` of its units, rounded up."""
-    return {id: math.ceil(len(s) * (1 - level) - ROUNDING) for id, s in scores.items()}
+    sizes = {id: len(values) for id, values in scores.items()}
+    return lambda level: {
+        id: math.ceil(size * (1 - level) - ROUNDING) for id, size in sizes.items()
+    }
