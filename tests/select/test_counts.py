@@ -112,7 +112,7 @@ def brute_force(
     sizes = {group.axis.index: group.size for group in graph.groups}
     relations = [*graph.relations, *exactness(graph)]
     free = sorted(wanted)
-    domains = [[n for n in (allowed or {}).get(a, range(1, sizes[a] + 1))] for a in free]
+    domains = [list((allowed or {}).get(a, range(1, sizes[a] + 1))) for a in free]
     scored = [
         (distance(graph, wanted, dict(zip(free, values, strict=True))), values)
         for values in itertools.product(*domains)

@@ -169,33 +169,31 @@ def _was_exact(system: System, expression: Binary) -> bool:
 
 def _eliminate(system: System) -> None:
     """Replace every field and quotient that an equation gives as a polynomial of the rest."""
-    constraints: list[Constraint | None] = list(system.constraints)
-    extra = set(system.fields.values()) | set(system.quotients.values())
+    constraints = dict(enumerate(system.constraints))
+    fields = set(system.fields.values())
+    extra = fields | set(system.quotients.values())
     users: dict[int, set[int]] = {}
-    for position, constraint in enumerate(system.constraints):
+    for position, constraint in constraints.items():
         for number in constraint.variables() & extra:
             users.setdefault(number, set()).add(position)
-    queue = list(range(len(constraints)))
+    queue = list(constraints)
     for position in queue:  # grows while it is read
-        constraint = constraints[position]
-        found = _defining(constraint, extra, set(system.fields.values()))
-        if constraint is None or found is None:
+        found = _defining(constraints.get(position), extra, fields)
+        if found is None:
             continue
         number, value = found
+        definition = constraints.pop(position)
         system.solved[number] = value
-        constraints[position] = None
-        for other in sorted(users.pop(number) - {position}):
-            user = constraints[other]
+        extra.discard(number)
+        for other in sorted(users.pop(number)):
+            user = constraints.get(other)
             if user is None or number not in user.variables():
                 continue
-            changed = user.substituted({number: value})
-            sources = joined(user.sources, constraint.sources)
-            constraints[other] = replace(changed, sources=sources)
+            constraints[other] = changed = user.substituted({number: value}).because(definition)
             queue.append(other)
             for left in changed.variables() & extra:
                 users.setdefault(left, set()).add(other)
-        extra.discard(number)
-    system.constraints = [constraint for constraint in constraints if constraint is not None]
+    system.constraints = list(constraints.values())
     _keep_unequated(system, extra)
 
 

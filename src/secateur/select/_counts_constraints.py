@@ -53,6 +53,10 @@ class Compare:
         polynomial = substitute(self.polynomial, values)
         return self if polynomial is self.polynomial else replace(self, polynomial=polynomial)
 
+    def because(self, other: Constraint) -> Compare:
+        """The same constraint, which also rests on the sources of another."""
+        return replace(self, sources=joined(self.sources, other.sources))
+
     def holds(self, columns: Mapping[int, Any]) -> Any:
         """Whether it is true, for numbers or row by row."""
         return _COMPARE[self.op](evaluate(self.polynomial, columns))
@@ -89,6 +93,10 @@ class Divide:
         """The same constraint with variables replaced."""
         out, left, right = (substitute(p, values) for p in (self.out, self.left, self.right))
         return replace(self, out=out, left=left, right=right)
+
+    def because(self, other: Constraint) -> Divide:
+        """The same constraint, which also rests on the sources of another."""
+        return replace(self, sources=joined(self.sources, other.sources))
 
     def holds(self, columns: Mapping[int, Any]) -> Any:
         """Whether it is true, for numbers or row by row; a division by zero is not."""

@@ -73,13 +73,15 @@ def size_polynomial(dim: Dim, free: Mapping[int, Range], counts: Counts) -> Poly
     """
     size: Polynomial = {(): 1}
     for factor in dim:
+        part: Polynomial = {}
         if isinstance(factor, Axis):
-            index = factor.index
-            part = {(index,): 1} if index in free else constant(counts.get(index, factor.size))
+            free_axis = factor.index in free
+            number = 1 if free_axis else counts.get(factor.index, factor.size)
+            part[(factor.index,) if free_axis else ()] = number
         else:
-            part = {}
             for piece in factor.parts:
-                part = add(part, size_polynomial(piece, free, counts))
+                for monomial, value in size_polynomial(piece, free, counts).items():
+                    part[monomial] = part.get(monomial, 0) + value
         size = part if len(dim) == 1 else multiply(size, part)
     return size
 
@@ -97,7 +99,7 @@ def substitute(polynomial: Polynomial, values: Mapping[int, Polynomial]) -> Poly
     for monomial, coefficient in polynomial.items():
         term = constant(coefficient)
         for number in monomial:
-            term = multiply(term, values[number] if number in values else {(number,): 1})
+            term = multiply(term, values.get(number, {(number,): 1}))
         total = add(total, term)
     return total
 

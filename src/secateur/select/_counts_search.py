@@ -181,13 +181,12 @@ def _grow(
     domains: Mapping[int, Domain],
 ) -> None:
     """Bring in the smallest table, or the values of the smallest domain."""
-    tables = [entry for entry in pending if isinstance(entry[0], Table)]
+    tables = [(len(item.cost), n) for n, (item, _) in enumerate(pending) if isinstance(item, Table)]
     if tables and not rows.columns:
-        entry = min(tables, key=lambda e: len(e[0].cost))
-        assert isinstance(entry[0], Table)
-        pending.remove(entry)
-        rows.extend(entry[0].columns, entry[0].cost)
-        for number in entry[0].columns:
+        table, _ = pending.pop(min(tables)[1])
+        assert isinstance(table, Table)
+        rows.extend(table.columns, table.cost)
+        for number in table.columns:
             rows.admit(number, domains[number])
         return
     number = min(missing, key=lambda n: (len(domains[n].values), n))

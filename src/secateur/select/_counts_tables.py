@@ -14,6 +14,9 @@ import numpy as np
 from secateur.select._counts_constraints import Constraint
 from secateur.select._counts_polynomial import Column, Flags
 
+_DENSE = 2**17
+"""Values this close together are looked up in an array."""
+
 
 class TooLarge(Exception):
     """A join would have more rows than its `most`."""
@@ -34,6 +37,12 @@ class Domain:
         """Where each value stands in the domain, -1 for one that is not in it."""
         if not len(self.values):
             return np.full(len(values), -1, dtype=np.int64)
+        low, high = int(self.values[0]), int(self.values[-1])
+        if high - low < _DENSE:  # several times faster than a binary search
+            position = np.full(high - low + 2, -1, dtype=np.int64)
+            position[self.values - low] = np.arange(len(self.values))
+            inside = (values >= low) & (values <= high)
+            return position[np.where(inside, values - low, high - low + 1)]
         places = np.searchsorted(self.values, values)
         places[places == len(self.values)] = 0
         return np.where(self.values[places] == values, places, -1)
@@ -145,11 +154,25 @@ def project(rows: Rows, kept: list[int]) -> tuple[Table, Column]:
     columns = [rows.columns[number] for number in kept]
     if not len(rows.cost):
         return Table(dict(zip(kept, columns, strict=True)), rows.cost), np.zeros(0, dtype=np.int64)
-    order = np.lexsort((rows.cost, *columns))
-    fresh = np.zeros(len(order), dtype=bool)
-    fresh[0] = True
-    for column in columns:
-        ordered = column[order]
-        fresh[1:] |= ordered[1:] != ordered[:-1]
-    best = order[fresh]
+    if len(kept) == 1 and np.ptp(columns[0]) < _DENSE:
+        best = _cheapest_rows(columns[0], rows.cost)
+    else:
+        order = np.lexsort((rows.cost, *columns))
+        fresh = np.zeros(len(order), dtype=bool)
+        fresh[0] = True
+        for column in columns:
+            ordered = column[order]
+            fresh[1:] |= ordered[1:] != ordered[:-1]
+        best = order[fresh]
     return Table({n: c[best] for n, c in zip(kept, columns, strict=True)}, rows.cost[best]), best
+
+
+def _cheapest_rows(column: Column, cost: Column) -> Column:
+    """The first row of least cost for each value of one column, without a sort."""
+    place = column - column.min()
+    least = np.full(int(place.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(least, place, cost)
+    rows = np.flatnonzero(cost == least[place])[::-1]
+    row = np.full(len(least), -1, dtype=np.int64)
+    row[place[rows]] = rows  # of repeated places the last assignment, the first row, stays
+    return row[row >= 0]

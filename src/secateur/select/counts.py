@@ -69,9 +69,9 @@ def solve_counts(
     try:
         values = solve(system.constraints, system.ranges, goals)
     except Unsatisfiable as conflict:
-        raise _impossible(conflict, system, goals, every, graph) from None
+        raise _impossible(conflict, system, goals, every, groups) from None
     counts = {index: values[index] for index in goals if values[index] < groups[index].size}
-    notes = _notes(graph, wanted, goals, system, values, every)
+    notes = _notes(groups, wanted, goals, system, values, every)
     return Solution(counts, solve_fields(every, old, counts), notes)
 
 
@@ -89,7 +89,7 @@ def _goal(group: Group, count: int, allowed: Sequence[int] | None) -> Goal:
 
 
 def _notes(
-    graph: Graph,
+    groups: Mapping[int, Group],
     wanted: Mapping[int, int],
     goals: Mapping[int, Goal],
     system: System,
@@ -103,8 +103,7 @@ def _notes(
             users.setdefault(number, []).append(constraint)
     asked = {**values, **{index: goal.wanted for index, goal in goals.items()}}
     notes: dict[int, str] = {}
-    for group in graph.groups:
-        index = group.axis.index
+    for index, group in groups.items():
         if index not in wanted or wanted[index] == values.get(index, group.size):
             continue
         start = f"{group.id}: asked {wanted[index]} of {group.size} units, keeps "
@@ -117,18 +116,23 @@ def _notes(
         broken = next(chain(violated(mine, asked), violated(mine, alone)), None)
         if values[index] == goals[index].best():
             broken = None
-        notes[index] = f"{start}{values[index]}: " + _reason(broken, goals[index], relations, graph)
+        notes[index] = f"{start}{values[index]}: " + _reason(
+            broken, goals[index], relations, groups
+        )
     return notes
 
 
 def _reason(
-    broken: Constraint | None, goal: Goal, relations: Sequence[Relation], graph: Graph
+    broken: Constraint | None,
+    goal: Goal,
+    relations: Sequence[Relation],
+    groups: Mapping[int, Group],
 ) -> str:
     if broken is None:
         if goal.allowed is not None and goal.wanted not in goal.allowed:
             return "the nearest of its allowed counts"
         return "a group keeps between one and all of its units"
-    return " and ".join(describe_relation(relations[n], graph) for n in broken.sources[:3])
+    return " and ".join(describe_relation(relations[n], groups) for n in broken.sources[:3])
 
 
 def _impossible(
@@ -136,7 +140,7 @@ def _impossible(
     system: System,
     goals: Mapping[int, Goal],
     relations: Sequence[Relation],
-    graph: Graph,
+    groups: Mapping[int, Group],
 ) -> BudgetError:
     """The error that names relations and restricted groups that exclude each other."""
     sources = set(conflict.sources)
@@ -144,10 +148,10 @@ def _impossible(
     for constraint in system.constraints:
         if sources & set(constraint.sources):
             involved |= constraint.variables()
-    lines = [describe_relation(relations[n], graph) for n in conflict.sources[:6]]
-    for group in graph.groups:
-        goal = goals.get(group.axis.index)
-        if goal is not None and goal.allowed is not None and group.axis.index in involved:
+    lines = [describe_relation(relations[n], groups) for n in conflict.sources[:6]]
+    for index, goal in goals.items():
+        group = groups[index]
+        if goal.allowed is not None and index in involved:
             shown = ", ".join(map(str, goal.allowed[:8])) + (
                 ", .." if len(goal.allowed) > 8 else ""
             )

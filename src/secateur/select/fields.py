@@ -7,7 +7,7 @@ it can. `cut/` writes what this returns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from secateur.core.dims import Counts, new_size
 from secateur.core.errors import CutError

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from secateur.core.dims import Axis, Dim, dim_size
 from secateur.core.expressions import Binary, Expression, Field, Relation, Size
-from secateur.core.graph import Graph, Group
+from secateur.core.graph import Group
 
 _SYMBOLS = {
     "add": "+",
@@ -27,9 +27,11 @@ _SYMBOLS = {
 }
 
 
-def describe_relation(relation: Relation, graph: Graph) -> str:
-    """For example ``blocks.0.attn.dim // 12 == |blocks.0.attn.qkv:2| (vit.py:71)``."""
-    groups = {group.axis.index: group for group in graph.groups}
+def describe_relation(relation: Relation, groups: Mapping[int, Group]) -> str:
+    """For example ``blocks.0.attn.dim // 12 == |blocks.0.attn.qkv:2| (vit.py:71)``.
+
+    groups: by the index of their axis.
+    """
     left, right = (_describe(side, groups) for side in (relation.left, relation.right))
     text = f"{left} {_SYMBOLS[relation.op]} {right}"
     text = text if relation.holds else f"not ({text})"
