@@ -353,6 +353,9 @@ def test_patience_without_validation_is_a_wrong_argument(make_model: Any, few: A
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"optimizer": "adan"}, "unknown optimizer 'adan'; there are: sgd, adamw"),
+        ({"schedule": "step"}, "unknown schedule 'step'; there are: constant, cosine, linear, one"),
+        ({"precision": "fp8"}, "unknown precision 'fp8'; there are: float32, bfloat16, float16"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"lr": -1.0}, "lr must be a positive number"),
         ({"warmup": 1.0}, "share of all steps"),

@@ -6,18 +6,34 @@ Everything takes a plain module and plain callables, so each part works without 
 from secateur.train.batches import TensorBatches
 from secateur.train.evaluate import Evaluation, accuracy, evaluate, mean_loss
 from secateur.train.finetune import Callbacks, finetune
+from secateur.train.iterative import prune_iteratively
 from secateur.train.log import EpochRow, TrainLog
+from secateur.train.loop_values import (
+    Attempt,
+    IterativeResult,
+    IterativeSettings,
+    IterativeStep,
+    PruneStep,
+)
 from secateur.train.settings import FinetuneSettings
+from secateur.train.step import DivergedError
 
 __all__ = [
+    "Attempt",
     "Callbacks",
+    "DivergedError",
     "EpochRow",
     "Evaluation",
     "FinetuneSettings",
+    "IterativeResult",
+    "IterativeSettings",
+    "IterativeStep",
+    "PruneStep",
     "TensorBatches",
     "TrainLog",
     "accuracy",
     "evaluate",
     "finetune",
     "mean_loss",
+    "prune_iteratively",
 ]

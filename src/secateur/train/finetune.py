@@ -29,7 +29,7 @@ from secateur.train.random_state import seeded
 from secateur.train.run import Best, Run, Validate, length
 from secateur.train.settings import FinetuneSettings
 from secateur.train.snapshot import not_finite, restore_, snapshot
-from secateur.train.step import NotFinite, Stepper, prepared_optimizer
+from secateur.train.step import DivergedError, NotFinite, Stepper, prepared_optimizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +62,8 @@ def finetune(
     gradients after each epoch. optimizer: one of your own instead of the one the settings name;
     its learning rates are the base of the schedule.
     Raises: TrainError when it cannot start (no data, nothing to train, another run's checkpoint,
-    labels out of range), or when loss, weights or metric are not finite; the best weights so far
-    are then put back.
+    labels out of range), and its DivergedError when loss, weights or metric are not finite; the
+    best weights so far are then put back.
     """
     if settings.patience and validate is None:
         raise ValueError("patience needs a validation: give validate=, or leave patience None")
@@ -123,10 +123,10 @@ def _on_step(run: Run, callbacks: Callbacks, advance: Advance) -> Callable[[int,
     return on_step
 
 
-def _diverged(run: Run, error: NotFinite) -> TrainError:
+def _diverged(run: Run, error: NotFinite) -> DivergedError:
     lr = run.stepper.settings.lr
     good = f"epoch {run.best.epoch}" if run.best.epoch else "the start"
-    return TrainError(
+    return DivergedError(
         f"{error} in epoch {run.position.epoch + 1}, after {run.position.step} steps "
         f"(learning rate {run.stepper.lr:.3g}). The weights of {good} were put back. "
         f"Try lr={lr / 10:g}, clip_norm=1.0 or warmup=0.1; if it stays, look for NaN in the data"

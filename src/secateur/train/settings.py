@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from secateur.train.schedules import SCHEDULES
 
@@ -30,15 +30,15 @@ class FinetuneSettings:
     """
 
     epochs: int = 10
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: str = "sgd"
     lr: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 0.0
-    schedule: Literal["constant", "cosine", "linear", "one_cycle"] = "cosine"
+    schedule: str = "cosine"
     warmup: float = 0.0
     accumulate: int = 1
     clip_norm: float | None = None
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    precision: str = "float32"
     patience: int | None = None
     min_improvement: float = 0.0
     restore_best: bool = True
