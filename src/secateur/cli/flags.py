@@ -94,11 +94,11 @@ def signature(settings: type, *, overrides: bool = False) -> inspect.Signature:
 
 def from_flags(settings: type, given: Mapping[str, Any]) -> Any:
     """The settings value for what typer parsed; lists become tuples."""
-    return _build(settings, {name: _frozen(value) for name, value in given.items()})
+    return _build(settings, nested(settings, given))
 
 
 def nested(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
-    """What was given (not None) as nested sections, to be laid over a recipe."""
+    """What was given (not None, not empty) as nested sections, to be laid over a recipe."""
     sections: dict[str, Any] = {}
     for item in flags_of(settings):
         if (value := given.get(item.name)) is None or value == []:
@@ -106,7 +106,7 @@ def nested(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
         section = sections
         for key in item.path[:-1]:
             section = section.setdefault(key, {})
-        section[item.name] = value
+        section[item.name] = tuple(value) if isinstance(value, list) else value
     return sections
 
 
@@ -153,15 +153,13 @@ def _parameter(item: Flag, overrides: bool) -> inspect.Parameter:
     )
 
 
-def _build(settings: type, given: Mapping[str, Any]) -> Any:
-    values = {}
+def _build(settings: type, values: Mapping[str, Any]) -> Any:
     hints = typing.get_type_hints(settings)
-    for item in dataclasses.fields(settings):
-        if item.metadata.get("kind") == SECTION:
-            values[item.name] = _build(_without_none(hints[item.name]), given)
-        elif item.name in given:
-            values[item.name] = given[item.name]
-    return settings(**values)
+    built = {
+        key: _build(_without_none(hints[key]), value) if isinstance(value, Mapping) else value
+        for key, value in values.items()
+    }
+    return settings(**built)
 
 
 def _without_none(hint: Any) -> Any:
@@ -172,10 +170,6 @@ def _without_none(hint: Any) -> Any:
 
 def _shown(value: Any) -> str:
     return repr(str(value) if isinstance(value, PurePath) else value)
-
-
-def _frozen(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _type_name(kind: Any) -> str:

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from secateur.cli.output import table
 from secateur.cli.settings import InspectSettings
+from secateur.cli.sources import fetch_model
 from secateur.core.cost import Cost
 from secateur.core.graph import Graph, Group
 from secateur.report.words import amount, plural, size
@@ -57,9 +58,8 @@ def inspect_model(settings: InspectSettings) -> Inspection:
     """Trace a model and count its cost. Raises: TraceError, UnsupportedOpError, ValueError."""
     from secateur.cost.counted import cost
     from secateur.graph import trace
-    from secateur.zoo.models import load_model
 
-    loaded = load_model(settings.model)
+    loaded = fetch_model(settings)
     graph = trace(loaded.model, loaded.example_inputs, strict=settings.strict)
     return Inspection(settings.model, graph, cost(graph), settings.all)
 

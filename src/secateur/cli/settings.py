@@ -8,14 +8,29 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from secateur.cli.flags import argument, flag, required, section
+from secateur.select.constraints import Constraints
 from secateur.train.settings import FinetuneSettings
 
 MODEL = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, python.module:callable, or a saved folder"
-DATA = "calibration, training and test data: a name such as digits, or python.module:callable"
+DATA = "what to calibrate, recover and evaluate on: digits, idx:FOLDER"
+SELECTION = {
+    "selector": "how the budget is spread over the groups",
+    "normalise": "divide a group's scores by their mean or max before groups are compared, or none",
+    "keep": "share of units that stays",
+    "sparsity": "share of units that goes",
+    "threshold": "units with a score of at least this stay",
+    "min_units": "no group gets smaller than this",
+    "multiple_of": "every group keeps a multiple of this, or stays whole",
+    "keep_modules": "pattern of modules whose shape stays (may be repeated)",
+    "equal": "pattern of groups that keep equal counts (may be repeated)",
+    "groups": "pattern of the only groups to prune (may be repeated)",
+    "include_structural": "prune structural groups too",
+}
 RECOVERY = {
-    "epochs": "passes over the training data, 0 for no recovery",
+    "epochs": "passes over the training data",
     "optimizer": "which optimizer",
     "lr": "the highest learning rate",
     "momentum": "of sgd",
@@ -28,49 +43,50 @@ RECOVERY = {
     "patience": "stop after so many epochs without a better metric",
     "steps_per_epoch": "shorten an epoch to so many steps",
     "checkpoint_every": "optimizer steps between checkpoints, besides one after each epoch",
-    "device": "where to train, for example cuda",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class PruneSettings:
-    """How much, which, and under which constraints."""
+class Source:
+    """Which model, with which weights."""
 
-    budget: str = flag("macs=50%", 'at most what may remain: "macs=50%", "params=1.2M", or both')
-    criterion: str = flag("l2", "what makes a unit important")
-    selector: str = flag("global", "how the budget is spread over the groups")
-    multiple_of: int = flag(1, "keep a multiple of this many units in every group")
-    min_units: int = flag(1, "keep at least this many units in every group")
-    keep: tuple[str, ...] = flag((), "leave the groups of this module alone (may be repeated)")
-    structural: bool = flag(False, "cut structural groups as well")
+    model: str = argument(MODEL)
+    weights: str | None = flag(None, 'published weights to load, "default" for the best')
+    image_size: int | None = flag(None, "of the example inputs, in pixels")
 
 
 @dataclass(frozen=True, kw_only=True)
-class InspectSettings:
+class Pruning:
+    """How much goes, which units, and what the criterion looks at."""
+
+    budget: str | None = flag(None, 'at most what may remain: "macs=50%", "params=1.2M", or both')
+    criterion: str = flag("l2", "what makes a unit important")
+    select: Constraints = section(Constraints, help=SELECTION)
+    data: str | None = flag(None, DATA)
+    calibration: int = flag(512, "samples of the training data that the criterion looks at")
+    seed: int = flag(0, "of every random choice")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectSettings(Source):
     """What can be removed from a model, and what is pinned and why."""
 
-    model: str = argument(MODEL)
     all: bool = flag(False, "list every pinned group, not only how many for each reason")
     strict: bool = flag(False, "fail on an operator without a rule instead of pinning")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanSettings:
+class PlanSettings(Pruning, Source):
     """How a plan is made; nothing is changed."""
 
-    model: str = argument(MODEL)
-    prune: PruneSettings = section(PruneSettings)
-    data: str | None = flag(None, DATA)
-    seed: int = flag(0, "of every random choice")
     out: Path = flag(Path("plan.json"), "where to write the plan", short="-o")
     dry_run: bool = flag(False, "show the plan and its cost, write nothing")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ApplySettings:
+class ApplySettings(Source):
     """Which plan is applied to which model."""
 
-    model: str = argument(MODEL)
     plan: Path = argument("a plan.json made for this model")
     out: Path = required("the folder to save the cut model in")
     verify: bool = flag(True, "prove that the cut model equals the masked original")
@@ -78,27 +94,27 @@ class ApplySettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerifySettings:
+class VerifySettings(Source):
     """What is compared with the masked original."""
 
-    model: str = argument(MODEL)
     plan: Path = argument("a plan.json made for this model")
-    tolerance: float = flag(1e-9, "largest relative error allowed, in float64")
+    saved: Path | None = flag(None, "compare this saved folder instead of cutting anew")
+    dtype: Literal["float64", "float32", "own"] = flag("float64", "compute in this precision")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(Pruning, Source):
     """A whole run: the keys of a recipe."""
 
     model: str = required(MODEL)
-    data: str | None = flag(None, DATA)
     out: Path = flag(Path("runs/latest"), "the run directory", short="-o")
-    seed: int = flag(0, "of every random choice")
-    prune: PruneSettings = section(PruneSettings)
     recover: FinetuneSettings | None = section(FinetuneSettings, help=RECOVERY)
+    batch_size: int = flag(64, "of training and evaluation")
     baseline: bool = flag(True, "cut and recover a copy at random too, to compare with")
-    batch_size: int | None = flag(None, "measure latency at this batch, by default the example's")
-    threads: int | None = flag(None, "measure latency with this many threads")
+    latency_batch: int | None = flag(None, "batch of the latency, by default the example's")
+    threads: int | None = flag(None, "threads of the latency, by default torch's choice")
+    device: str | None = flag(None, "where to compute, for example cuda")
+    dry_run: bool = flag(False, "show the plan and its cost, write nothing")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,118 @@
+"""`secateur plan MODEL`: decide which units go, to a budget; the model stays as it is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group as Stacked
+from rich.console import RenderableType
+from rich.table import Table
+
+from secateur.cli.output import table
+from secateur.cli.settings import PlanSettings, Pruning
+from secateur.cli.sources import calibration, fetch_data, fetch_model, loss_fn, on_device
+from secateur.core.graph import Graph
+from secateur.core.plan import Plan, Scores
+from secateur.report.words import amount, change, size
+
+if TYPE_CHECKING:
+    from secateur.zoo.data import Data
+    from secateur.zoo.loaded import LoadedModel
+
+SHOWN_GROUPS = 40
+"""So many groups are listed, those that lose most first; `--json` has all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan. path: where it was written, None where nothing was."""
+
+    plan: Plan
+    path: Path | None
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan and its hash."""
+        return {"hash": self.plan.hash, **json.loads(self.plan.to_json())}
+
+    def __rich__(self) -> RenderableType:
+        parts: list[RenderableType] = [cost_table(self.plan), "", widths_table(self.plan)]
+        parts += [f"note: {note}" for note in self.plan.notes]
+        parts += ["", f"plan {self.plan.hash[:12]}" + (f" in {self.path}" if self.path else "")]
+        return Stacked(*parts)
+
+
+def make_plan(settings: PlanSettings) -> Planned:
+    """Trace, score and plan; write the plan unless it is a dry run.
+
+    Raises: BudgetError, ScoreError, TraceError, ValueError, StorageError.
+    """
+    from secateur.graph import trace
+
+    loaded = fetch_model(settings, seed=settings.seed)
+    graph = trace(loaded.model, loaded.example_inputs)
+    scores = score_units(settings, loaded, graph, fetch_data(settings.data))
+    plan = plan_units(settings, graph, scores)
+    if settings.dry_run:
+        return Planned(plan, None)
+    plan.save(settings.out)
+    return Planned(plan, settings.out)
+
+
+def score_units(pruning: Pruning, loaded: LoadedModel, graph: Graph, data: Data | None) -> Scores:
+    """Scores of a model's units, on data where the criterion looks at it. Raises: ScoreError."""
+    from secateur.criteria.score import score
+
+    batches = calibration(data, samples=pruning.calibration, seed=pruning.seed)
+    device = next(loaded.model.parameters()).device
+    return score(
+        graph,
+        loaded.model,
+        criterion=pruning.criterion,
+        data=on_device(batches, device),
+        loss_fn=loss_fn,
+        seed=pruning.seed,
+    )
+
+
+def plan_units(pruning: Pruning, graph: Graph, scores: Scores) -> Plan:
+    """The plan that the settings ask for; it records them. Raises: BudgetError, ValueError."""
+    from secateur.select.plan import plan
+
+    return plan(
+        graph,
+        scores,
+        budget=pruning.budget,
+        constraints=pruning.select,
+        settings={"criterion": pruning.criterion, "seed": pruning.seed},
+    )
+
+
+def cost_table(plan: Plan) -> Table:
+    """Cost before and after, counted."""
+    rows = table("", "before", "after", "", numbers=frozenset({"before", "after"}))
+    before, after = plan.before, plan.after
+    figures = (
+        ("parameters", amount, before.params, after.params),
+        ("MACs", amount, before.macs, after.macs),
+        ("size", size, before.size_bytes, after.size_bytes),
+        ("peak memory", size, before.peak_memory_bytes, after.peak_memory_bytes),
+    )
+    for name, words, dense, pruned in figures:
+        rows.add_row(name, words(dense), words(pruned), change(pruned, dense))
+    return rows
+
+
+def widths_table(plan: Plan) -> Table:
+    """Units before and after of the groups that lose units, the greatest loss first."""
+    numbers = frozenset({"units", "kept"})
+    rows = table("group", "units", "kept", "equal to masking", numbers=numbers)
+    order = sorted(plan.axes, key=lambda id: len(plan.keep[id]) - plan.axes[id].size)
+    for id in order[:SHOWN_GROUPS]:
+        exact = "yes" if id in plan.exact else plan.inexact.get(id, "no")
+        rows.add_row(id, f"{plan.axes[id].size:,}", f"{len(plan.keep[id]):,}", exact)
+    if len(order) > SHOWN_GROUPS:
+        rows.add_row(f"... and {len(order) - SHOWN_GROUPS} more", "", "", "")
+    return rows

@@ -1,0 +1,93 @@
+"""Model and data of a command, fetched from what its settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from secateur.cli.settings import Source
+from secateur.train.batches import TensorBatches
+from secateur.train.evaluate import accuracy
+
+if TYPE_CHECKING:
+    from torch.utils.data import TensorDataset
+
+    from secateur.zoo.data import Data
+    from secateur.zoo.loaded import LoadedModel
+
+CALIBRATION_BATCH = 64
+
+loss_fn = F.cross_entropy
+"""Every data set that a name stands for is one of classification."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The splits of a data set as batches. measure: accuracy on the test split."""
+
+    name: str
+    train: TensorBatches
+    validate: Callable[[nn.Module], float]
+    measure: Callable[[nn.Module], float]
+
+
+def fetch_model(source: Source, *, seed: int = 0, device: str | None = None) -> LoadedModel:
+    """The model with its example inputs, on `device`. Raises: ValueError, StorageError."""
+    from secateur.zoo.models import load_model
+
+    loaded = load_model(
+        source.model, weights=source.weights, seed=seed, image_size=source.image_size
+    )
+    if device is None:
+        return loaded
+
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.to(device)
+
+    example = pytree.tree_map_only(Tensor, move, loaded.example_inputs)
+    return replace(loaded, model=loaded.model.to(device), example_inputs=example)
+
+
+def fetch_data(spec: str | None) -> Data | None:
+    """The data set that a name stands for, None for none. Raises: ValueError."""
+    from secateur.zoo.data import load_data
+
+    return None if spec is None else load_data(spec)
+
+
+def make_batches(data: Data, *, batch_size: int, seed: int) -> Batches:
+    """Shuffled training batches, and accuracy on the other two splits."""
+    size = min(batch_size, len(data.train))
+    return Batches(
+        name=data.name,
+        train=TensorBatches(*data.train.tensors, batch_size=size, seed=seed),
+        validate=partial(accuracy, data=list(_in_order(data.validation, batch_size))),
+        measure=partial(accuracy, data=list(_in_order(data.test, batch_size))),
+    )
+
+
+def calibration(data: Data | None, *, samples: int, seed: int) -> list[Any] | None:
+    """The first `samples` of the shuffled training split, in batches; None without data."""
+    if data is None:
+        return None
+    size = min(CALIBRATION_BATCH, samples, len(data.train))
+    batches = TensorBatches(*data.train.tensors, batch_size=size, seed=seed)
+    return list(islice(batches, max(1, samples // size)))
+
+
+def on_device(batches: list[Any] | None, device: torch.device) -> list[Any] | None:
+    """Batches where the model is."""
+    return None if batches is None else [tuple(t.to(device) for t in batch) for batch in batches]
+
+
+def _in_order(split: TensorDataset, batch_size: int) -> Iterator[tuple[Tensor, ...]]:
+    parts = (torch.split(tensor, batch_size) for tensor in split.tensors)
+    return zip(*parts, strict=True)
