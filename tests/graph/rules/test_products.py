@@ -27,6 +27,7 @@ PRODUCTS = [
     ("linear", [(2, 4), (4,)], None, 2, 8),
     ("bilinear", [(2, 3), (2, 4), (5, 3, 4), (5,)], None, 4, 120),
     ("cdist", [(2, 3, 4), (2, 5, 4)], None, 4, 0),
+    ("_euclidean_dist", [(3, 4), (5, 4)], None, 3, 0),
     ("_trilinear", [(2, 3), (5, 3, 4), (2, 4)],
      lambda a, w, b: (a, w, b, [1, 3], [0], [1, 2], [2, 3]), 4, 120),
 ]  # fmt: skip
@@ -138,3 +139,15 @@ def test_causal_attention_pins_positions(law):
     )
     assert checked.free == 4
     assert checked.pins == {"a causal mask compares positions along it"}
+
+
+def test_scaled_product_of_8_bit_matrices(law):
+    # the kernel wants multiples of 16, so types alone are checked
+    x, w = (torch.ones(16, 32).to(torch.float8_e4m3fn) for _ in range(2))
+    checked = law(
+        "_scaled_mm",
+        [x, w.t(), torch.tensor(1.0), torch.tensor(1.0)],
+        lambda a, b, sa, sb: (a, b, sa, sb, {"out_dtype": torch.float32}),
+        types_only=True,
+    )
+    assert (checked.free, checked.exact, checked.macs) == (3, 3, 16 * 32 * 16)

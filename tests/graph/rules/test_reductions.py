@@ -159,6 +159,13 @@ def test_group_norm_averages_within_groups_only(law):
     assert checked.flags == {"renormalised": "group norm over it"}
 
 
+def test_group_norm_in_one_call(law):
+    checked = law(
+        "group_norm", [(2, 12, 5), (12,), (12,)], lambda x, w, b: (x, 3, w, b), types_only=True
+    )
+    assert (checked.free, checked.exact) == (4, 2)
+
+
 def test_weight_norm_flags_what_its_norm_runs_over(law):
     arguments = lambda v, g: (v, g, 0)  # noqa: E731
     checked = law("_weight_norm_interface", [(3, 4), (3, 1)], arguments, types_only=True)

@@ -39,6 +39,7 @@ OVER_SPACE = [
     ("upsample_trilinear3d", THREE, lambda x: (x, [8, 6, 8], True)),
     ("pad", TWO, lambda x: (x, [1, 1, 0, 0], "circular")),
     ("pad", ONE, lambda x: (x, [1, 1], "reflect")),
+    ("_pad_circular", ONE, lambda x: (x, [1, 1])),
 ]  # fmt: skip
 
 

@@ -197,14 +197,9 @@ def grouped_mm(call: OpCall) -> Dims:
     return (experts, a[-2], b[-1]) if len(a) == len(b) else (a[-2], b[-1])
 
 
-@handles("_cdist_forward", "cdist")
+@handles("_cdist_forward", "_euclidean_dist", "cdist")
 def cdist(call: OpCall) -> Dims:
     """Distances between rows; a pair of zeros adds none."""
     a, b = call.dims("x1"), call.dims("x2")
     unify(a[-1], b[-1], call.where)
     return (*broadcast_together([a[:-2], b[:-2]], call.where), a[-2], b[-2])
-
-
-@handles("_euclidean_dist")
-def euclidean_dist(call: OpCall) -> Dims:
-    return cdist(call)
