@@ -107,12 +107,16 @@ def index(call: OpCall) -> Dims:
 def index_put(call: OpCall) -> Dims:
     x, values = call.dims("self"), call.dims("values")
     indices: list[Tensor | None] = list(call.get("indices"))
-    first = indices[0]
-    if first is not None and len(indices) == 1 and _is_mask(first) and not any(values):
-        # x[mask] = value fills, as masked_fill does
-        for product, other in zip(x, dims_of(first), strict=False):
-            unify(product, other, call.where)
-        return x
+    mask = indices[0]
+    if mask is not None and len(indices) == 1 and _is_mask(mask):
+        rest = x[mask.dim() :]
+        along_places = values[: -len(rest)] if rest else values
+        if not any(along_places):
+            # one value for all places: x[mask] = value is where(mask, value, x)
+            for product, other in zip(x, dims_of(mask), strict=False):
+                unify(product, other, call.where)
+            broadcast([rest, values[-len(rest) :] if rest else ()], sizes_of(rest), call.where)
+            return x
     chosen = _indexed(call, x)
     broadcast([chosen, values], sizes_of(chosen), call.where)
     if not call.get("accumulate", False):
