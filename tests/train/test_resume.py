@@ -279,3 +279,29 @@ def test_another_model_other_data_another_optimizer_are_refused(
     with pytest.raises(TrainError, match="made with AdamW and the optimizer is SGD"):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         train(model, digits, folder=tmp_path, optimizer=optimizer)
+
+
+class Unsteady:
+    """Data in an order of its own, anew each time it is read."""
+
+    def __init__(self, digits: Any) -> None:
+        self.x, self.y = digits.train_x[:128].split(16), digits.train_y[:128].split(16)
+        self.reads = 0
+
+    def __len__(self) -> int:
+        return 8
+
+    def __iter__(self) -> Any:
+        self.reads += 1
+        return iter([(self.x[k - self.reads], self.y[k - self.reads]) for k in range(8)])
+
+
+def test_data_that_comes_in_another_order_is_said(
+    make_model: Any, digits: Any, tmp_path: Path
+) -> None:
+    data = Unsteady(digits)
+    arguments: Any = {"settings": SETTINGS, "loss_fn": LOSS, "checkpoint_dir": tmp_path}
+    with pytest.raises(Killed):
+        finetune(make_model(), data, callbacks=killing(7), **arguments)
+    with pytest.warns(UserWarning, match="came in another order than before the interruption"):
+        finetune(make_model(), data, **arguments)

@@ -6,6 +6,7 @@ as Hugging Face models take them. A source is any iterable of batches that can b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -118,6 +119,18 @@ def predict(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     if len(inputs) == 1 and isinstance(inputs[0], Mapping):
         return model(**inputs[0])
     return model(*inputs)
+
+
+def labels_digest(batch: Any) -> str:
+    """SHA-256 of a batch's labels, to tell whether the same batch came again; empty without.
+
+    Labels, not inputs: augmentation draws anew each time a batch is read, labels stay.
+    """
+    labels = batch.get("labels") if isinstance(batch, Mapping) else batch[-1]
+    if not isinstance(labels, Tensor):
+        return ""
+    content = labels.detach().cpu().contiguous().view(-1).view(torch.uint8)
+    return hashlib.sha256(content.numpy().tobytes()).hexdigest()
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

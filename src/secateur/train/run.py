@@ -8,6 +8,8 @@ batches, then sets the generators to the checkpoint's: from there on every numbe
 from __future__ import annotations
 
 import time
+import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -19,7 +21,7 @@ from torch import nn
 from secateur.core.atomic import write_text
 from secateur.core.errors import TrainError
 from secateur.core.fingerprint import fingerprint
-from secateur.train.batches import set_epoch_
+from secateur.train.batches import labels_digest, set_epoch_
 from secateur.train.checkpoint import latest_checkpoint, save_checkpoint
 from secateur.train.evaluate import evaluating
 from secateur.train.log import EpochRow, Stop, to_jsonl
@@ -32,7 +34,8 @@ Validate = Callable[[nn.Module], float]
 
 @dataclass(slots=True)
 class Position:
-    """Where a run stands. epoch: from 0. batches, steps, loss_sum, seconds: of this epoch."""
+    """Where a run stands. epoch: from 0. batches, steps, loss_sum, seconds: of this epoch.
+    labels: digest of the last batch's, at a checkpoint within the epoch."""
 
     epoch: int = 0
     step: int = 0
@@ -40,6 +43,7 @@ class Position:
     steps: int = 0
     loss_sum: float = 0.0
     seconds: float = 0.0
+    labels: str = ""
 
     def count_(self, *, batches: int, loss: float, seconds: float) -> None:
         """One more optimizer step, over so many batches; `seconds` since the epoch's start."""
@@ -113,6 +117,7 @@ class Run:
             loss = self.stepper.take_step_(group, step=position.step)
             position.count_(batches=len(group), loss=loss, seconds=time.monotonic() - started)
             if settings.checkpoint_every and position.step % settings.checkpoint_every == 0:
+                position.labels = labels_digest(group[-1])
                 self._save()
             on_step(position.step, loss)
         return self._finish_epoch_(started)
@@ -126,9 +131,16 @@ class Run:
             return iter(self.data)
         restore(self.epoch_start, self.data)
         batches = iter(self.data)
-        for _ in islice(batches, self.position.batches):
-            pass  # read before the interruption
+        # read before the interruption; only the last of them is held
+        last = deque(islice(batches, self.position.batches), maxlen=1)
         restore(self.now, self.data)
+        if not last or labels_digest(last[0]) != self.position.labels:
+            warnings.warn(
+                "the data came in another order than before the interruption, so this run will "
+                "not end exactly as an undisturbed one; use TensorBatches(x, y, batch_size=64), "
+                "or a DataLoader whose order follows its generator or set_epoch",
+                stacklevel=2,
+            )
         return batches
 
     def _epoch_is_full(self) -> bool:
