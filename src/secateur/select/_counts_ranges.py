@@ -33,8 +33,10 @@ def bound_variables(system: System) -> None:
             number = max(users, key=lambda n: (n in fields, n))
             old = fields.get(number)
             found = {number: _default(number, old, users[number], system.ranges)}
-        for number, interval in found.items():
-            system.ranges[number] = interval
+        for number, (low, high) in found.items():
+            if (fields.get(number) or 0) > 0:  # what was positive stays positive
+                low, high = max(low, 1), max(high, 1)
+            system.ranges[number] = (low, high)
             del users[number]
 
 

@@ -9,8 +9,7 @@ is, ties go toward fewer units removed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -18,9 +17,10 @@ from secateur.core.errors import BudgetError
 from secateur.core.expressions import Field, Relation
 from secateur.core.graph import Graph, Group
 from secateur.select._counts_compile import System, compile_relations
-from secateur.select._counts_constraints import Constraint, Unsatisfiable
+from secateur.select._counts_constraints import Unsatisfiable
 from secateur.select._counts_ranges import bound_variables
-from secateur.select._counts_solve import Goal, solve, violated
+from secateur.select._counts_solve import Goal, solve
+from secateur.select._counts_words import explain_changes, explain_conflict
 from secateur.select.fields import solve_fields
 from secateur.select.relations import describe_relation
 
@@ -63,16 +63,46 @@ def solve_counts(
     }
     every = (*graph.relations, *relations)
     old = {**graph.fields, **(fields or {})}
-    ranges = {index: goal.range() for index, goal in goals.items()}
-    system = compile_relations(every, old, ranges)
-    bound_variables(system)
     try:
-        values = solve(system.constraints, system.ranges, goals)
+        system, values = _attempt(every, old, goals)
     except Unsatisfiable as conflict:
-        raise _impossible(conflict, system, goals, every, groups) from None
+        raise _impossible(conflict, every, old, goals, groups) from None
     counts = {index: values[index] for index in goals if values[index] < groups[index].size}
-    notes = _notes(groups, wanted, goals, system, values, every)
+    notes = explain_changes(groups, wanted, goals, system.constraints, values, every)
     return Solution(counts, solve_fields(every, old, counts), notes)
+
+
+def _attempt(
+    relations: Sequence[Relation], old: Mapping[Field, int], goals: Mapping[int, Goal]
+) -> tuple[System, dict[int, int]]:
+    """The constraints and the best value of every variable. Raises: Unsatisfiable."""
+    system = compile_relations(
+        relations, old, {index: goal.range() for index, goal in goals.items()}
+    )
+    bound_variables(system)
+    return system, solve(system.constraints, system.ranges, goals)
+
+
+def _impossible(
+    conflict: Unsatisfiable,
+    relations: Sequence[Relation],
+    old: Mapping[Field, int],
+    goals: Mapping[int, Goal],
+    groups: Mapping[int, Group],
+) -> BudgetError:
+    """The error that names the fewest restricted groups and relations that exclude each other.
+
+    Each restriction is lifted in turn; those without which there is still no solution stay lifted.
+    """
+    needed = dict(goals)
+    for index in [index for index, goal in goals.items() if goal.allowed is not None]:
+        lifted = {**needed, index: replace(needed[index], allowed=None)}
+        try:
+            _attempt(relations, old, lifted)
+        except Unsatisfiable as still:
+            needed, conflict = lifted, still
+    names = [describe_relation(relations[n], groups) for n in conflict.sources]
+    return BudgetError(explain_conflict(names, needed, groups))
 
 
 def _goal(group: Group, count: int, allowed: Sequence[int] | None) -> Goal:
@@ -86,78 +116,3 @@ def _goal(group: Group, count: int, allowed: Sequence[int] | None) -> Goal:
             "units; allow another count, or leave the group out of the constraint"
         )
     return Goal(group.size, wanted, None if len(values) == group.size else values)
-
-
-def _notes(
-    groups: Mapping[int, Group],
-    wanted: Mapping[int, int],
-    goals: Mapping[int, Goal],
-    system: System,
-    values: Mapping[int, int],
-    relations: Sequence[Relation],
-) -> dict[int, str]:
-    """Why an axis keeps another number of units than was wanted."""
-    users: dict[int, list[Constraint]] = {}
-    for constraint in system.constraints:
-        for number in constraint.variables():
-            users.setdefault(number, []).append(constraint)
-    asked = {**values, **{index: goal.wanted for index, goal in goals.items()}}
-    notes: dict[int, str] = {}
-    for index, group in groups.items():
-        if index not in wanted or wanted[index] == values.get(index, group.size):
-            continue
-        start = f"{group.id}: asked {wanted[index]} of {group.size} units, keeps "
-        if index not in goals:
-            notes[index] = f"{start}all: {group.pinned}"
-            continue
-        # what breaks with everything as asked says most; otherwise what this count alone breaks
-        alone = {**values, index: goals[index].wanted}
-        mine = users.get(index, ())
-        broken = next(chain(violated(mine, asked), violated(mine, alone)), None)
-        if values[index] == goals[index].best():
-            broken = None
-        notes[index] = f"{start}{values[index]}: " + _reason(
-            broken, goals[index], relations, groups
-        )
-    return notes
-
-
-def _reason(
-    broken: Constraint | None,
-    goal: Goal,
-    relations: Sequence[Relation],
-    groups: Mapping[int, Group],
-) -> str:
-    if broken is None:
-        if goal.allowed is not None and goal.wanted not in goal.allowed:
-            return "the nearest of its allowed counts"
-        return "a group keeps between one and all of its units"
-    return " and ".join(describe_relation(relations[n], groups) for n in broken.sources[:3])
-
-
-def _impossible(
-    conflict: Unsatisfiable,
-    system: System,
-    goals: Mapping[int, Goal],
-    relations: Sequence[Relation],
-    groups: Mapping[int, Group],
-) -> BudgetError:
-    """The error that names relations and restricted groups that exclude each other."""
-    sources = set(conflict.sources)
-    involved = set[int]()
-    for constraint in system.constraints:
-        if sources & set(constraint.sources):
-            involved |= constraint.variables()
-    lines = [describe_relation(relations[n], groups) for n in conflict.sources[:6]]
-    for index, goal in goals.items():
-        group = groups[index]
-        if goal.allowed is not None and index in involved:
-            shown = ", ".join(map(str, goal.allowed[:8])) + (
-                ", .." if len(goal.allowed) > 8 else ""
-            )
-            lines.append(f"{group.id} keeps one of {shown} of {group.size} units")
-    more = f" (and {len(lines) - 12} more)" if len(lines) > 12 else ""
-    return BudgetError(
-        "no unit counts satisfy these together: " + "; ".join(lines[:12]) + more + ". "
-        "Allow more counts for one of the groups, or drop the constraint"
-    )

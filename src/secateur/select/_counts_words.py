@@ -1,0 +1,84 @@
+"""Notes and errors of the count solver: why a count differs from what was asked, or why none is.
+
+A note names the relations that the asked counts break; an error names the relations and the
+restricted groups that exclude each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+
+from secateur.core.expressions import Relation
+from secateur.core.graph import Group
+from secateur.select._counts_constraints import Constraint
+from secateur.select._counts_solve import Goal, violated
+from secateur.select.relations import describe_relation
+
+_SHOWN = 6
+
+
+def explain_changes(
+    groups: Mapping[int, Group],
+    wanted: Mapping[int, int],
+    goals: Mapping[int, Goal],
+    constraints: Sequence[Constraint],
+    values: Mapping[int, int],
+    relations: Sequence[Relation],
+) -> dict[int, str]:
+    """Why an axis keeps another number of units than was wanted."""
+    users: dict[int, list[Constraint]] = {}
+    for constraint in constraints:
+        for number in constraint.variables():
+            users.setdefault(number, []).append(constraint)
+    asked = {**values, **{index: goal.wanted for index, goal in goals.items()}}
+    notes: dict[int, str] = {}
+    for index, group in groups.items():
+        if index not in wanted or wanted[index] == values.get(index, group.size):
+            continue
+        start = f"{group.id}: asked {wanted[index]} of {group.size} units, keeps "
+        if index not in goals:
+            notes[index] = f"{start}all: {group.pinned}"
+            continue
+        # what breaks with everything as asked says most; otherwise what this count alone breaks
+        alone = {**values, index: goals[index].wanted}
+        mine = users.get(index, ())
+        broken = next(chain(violated(mine, asked), violated(mine, alone)), None)
+        if values[index] == goals[index].best():
+            broken = None
+        notes[index] = f"{start}{values[index]}: " + _reason(
+            broken, goals[index], relations, groups
+        )
+    return notes
+
+
+def _reason(
+    broken: Constraint | None,
+    goal: Goal,
+    relations: Sequence[Relation],
+    groups: Mapping[int, Group],
+) -> str:
+    if broken is None:
+        if goal.allowed is not None and goal.wanted not in goal.allowed:
+            return "the nearest of its allowed counts"
+        return "a group keeps between one and all of its units"
+    return " and ".join(describe_relation(relations[n], groups) for n in broken.sources[:3])
+
+
+def explain_conflict(
+    names: Sequence[str], goals: Mapping[int, Goal], groups: Mapping[int, Group]
+) -> str:
+    """The text of the error: relations in words, and the groups whose counts are restricted."""
+    lines = list(names[:_SHOWN])
+    if len(names) > _SHOWN:
+        lines.append(f"{len(names) - _SHOWN} more relations of the same groups")
+    for index, goal in goals.items():
+        if goal.allowed is not None:
+            shown = ", ".join(map(str, goal.allowed[:8])) + (
+                ", .." if len(goal.allowed) > 8 else ""
+            )
+            lines.append(f"{groups[index].id} keeps one of {shown} of {goal.size} units")
+    return (
+        "no unit counts satisfy these together: " + "; ".join(lines) + ". Allow more counts for "
+        "one of the groups, or drop the constraint"
+    )
