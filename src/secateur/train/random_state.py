@@ -20,14 +20,15 @@ RandomState = dict[str, Any]
 
 def capture(data: object = None) -> RandomState:
     """The state of all global generators, and of those in `data` when it is a DataLoader."""
+    version, words, gauss = random.getstate()
     kind, keys, *rest = np.random.get_state(legacy=True)
     on_gpu = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     cuda = torch.cuda.get_rng_state_all() if on_gpu else []
     return {
         "torch": torch.get_rng_state(),
         "cuda": list(cuda),
-        "python": random.getstate(),
-        "numpy": [kind, np.asarray(keys).tolist(), *rest],
+        "python": [version, torch.tensor(words, dtype=torch.int64), gauss],
+        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
         "data": [generator.get_state() for generator in _generators(data)],
     }
 
@@ -37,9 +38,10 @@ def restore(state: RandomState, data: object = None) -> None:
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.device_count() == len(state["cuda"]):
         torch.cuda.set_rng_state_all(state["cuda"])
-    random.setstate(state["python"])
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words.tolist()), gauss))
     kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), *rest))
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     for generator, saved in zip(_generators(data), state["data"], strict=True):
         generator.set_state(saved)
 
