@@ -23,7 +23,9 @@ from hypothesis import HealthCheck, settings
 if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"):
     from jaxtyping import install_import_hook
 
-    install_import_hook("secateur", "beartype.beartype")
+    # an int is a float wherever one is asked for, as the type checkers see it
+    CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+    install_import_hook("secateur", CHECKER)
 
 torch.set_num_threads(1)
 settings.register_profile(

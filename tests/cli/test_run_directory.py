@@ -20,15 +20,24 @@ def test_the_same_settings_open_the_same_run(tmp_path: Path) -> None:
 
 
 def test_other_settings_are_refused_and_named(tmp_path: Path) -> None:
-    open_run(tmp_path / "run", SETTINGS)
+    open_run(tmp_path / "run", SETTINGS).plan.write_text("{}")
     other = {"model": "m", "prune": {"budget": "macs=40%", "keep": ("head",)}}
     with pytest.raises(StorageError, match=r"prune.budget was 'macs=50%' and is now 'macs=40%'"):
         open_run(tmp_path / "run", other)
 
 
+def test_before_there_is_a_plan_the_settings_may_change(tmp_path: Path) -> None:
+    open_run(tmp_path / "run", SETTINGS).scores.write_text("by another criterion")
+    directory = open_run(tmp_path / "run", {"model": "other"})
+    assert not directory.scores.exists()
+    directory.plan.write_text("{}")
+    assert open_run(tmp_path / "run", {"model": "other"}) == directory
+
+
 @pytest.mark.parametrize("spoil", ["{", "[]", "{}"])
 def test_an_unreadable_run_is_refused(tmp_path: Path, spoil: str) -> None:
     directory = open_run(tmp_path / "run", SETTINGS)
+    directory.plan.write_text("{}")
     directory.settings.write_text(spoil)
     with pytest.raises(StorageError, match="is not readable"):
         open_run(tmp_path / "run", SETTINGS)

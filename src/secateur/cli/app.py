@@ -89,7 +89,7 @@ def make_app() -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    app.callback()(_version)
+    app.callback()(_global_flags)
     for command in COMMANDS:
         app.command(command.name, help=command.help)(_callable(command))
     return app
@@ -133,11 +133,19 @@ def _keyword(name: str, annotation: Any, default: Any) -> Parameter:
     return Parameter(name, Parameter.KEYWORD_ONLY, annotation=annotation, default=default)
 
 
-def _version(
-    version: Annotated[bool, typer.Option("--version", help="print the version")] = False,
-) -> None:
-    if version:
-        from importlib.metadata import version as installed
+def _print_version(wanted: bool) -> bool:
+    if wanted:
+        import secateur
 
-        print(installed("secateur"))
+        print(secateur.__version__)
         raise typer.Exit
+    return wanted
+
+
+def _global_flags(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="print the version", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Flags that stand before any command; each acts by itself."""

@@ -74,19 +74,22 @@ class RunDirectory:
 def open_run(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
     """A new run directory, or the one that a run with the same settings left behind.
 
-    Raises: StorageError when the directory holds something else, or a run with other settings;
-    it names what differs.
+    Raises: StorageError when the directory holds something else, or a run that got as far as a
+    plan with other settings; it names what differs.
     """
     directory = RunDirectory(path)
     if directory.settings.is_file():
-        _check_same(directory, settings)
+        if directory.plan.exists():
+            _check_same(directory, settings)
+        else:  # nothing that took long hangs on the old settings
+            directory.scores.unlink(missing_ok=True)
+            _write_settings(directory, settings)
         return directory
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError(
             f"{path} holds something that is not a run of secateur; choose another --out"
         )
-    body = {"format": FORMAT, "settings": dict(settings)}
-    write_text(directory.settings, json.dumps(body, indent=1) + "\n")
+    _write_settings(directory, settings)
     return directory
 
 
@@ -110,6 +113,11 @@ def write_scores(path: Path, scores: Scores) -> None:
 def read_scores(path: Path) -> dict[str, Tensor]:
     """Inverse of `write_scores`."""
     return dict(load_file(path))
+
+
+def _write_settings(directory: RunDirectory, settings: Mapping[str, Any]) -> None:
+    body = {"format": FORMAT, "settings": dict(settings)}
+    write_text(directory.settings, json.dumps(body, indent=1) + "\n")
 
 
 def _check_same(directory: RunDirectory, settings: Mapping[str, Any]) -> None:
