@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,14 @@ def config_relations(
     Raises: ValueError when `model` is no transformers model.
     """
     return relations(_symbolic(model, _config_of(model)), graph)
+
+
+def expressible(graph: Graph, model: nn.Module) -> Graph:
+    """The graph with `config_relations` added: whatever is planned on it can be saved for plain
+    `from_pretrained`.
+    """
+    found, fields = config_relations(model, graph)
+    return replace(graph, relations=(*graph.relations, *found), fields={**graph.fields, **fields})
 
 
 def save_pretrained(
