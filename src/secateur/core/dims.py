@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -112,22 +113,43 @@ def unit_rows(tensor: Tensor, tensor_dim: int, dim: Dim, axis: Axis) -> Iterator
     >>> rows.tolist()
     [[0, 1, 2], [3, 4, 5]]
     """
+    for path in _occurrences(dim).get(axis, ()):
+        rows, at = tensor, tensor_dim
+        for step in path:
+            split = torch.unflatten(rows, at, (step.outer, step.size, step.inner))
+            at += 1
+            rows = split.narrow(at, step.start, step.length)
+        yield rows.movedim(at, 0).reshape(axis.size, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Split a dimension in (outer, size, inner), then take `length` indices of the middle one."""
+
+    outer: int
+    size: int
+    inner: int
+    start: int
+    length: int
+
+
+@lru_cache(maxsize=256)
+def _occurrences(dim: Dim) -> Mapping[Axis, list[tuple[_Step, ...]]]:
+    """For each axis of a dimension the ways to reach it, outermost first."""
+    found: dict[Axis, list[tuple[_Step, ...]]] = {}
     sizes = [dim_size((factor,)) for factor in dim]
     for k, factor in enumerate(dim):
-        if isinstance(factor, Axis) and factor != axis:
-            continue
-        outer, inner = math.prod(sizes[:k]), math.prod(sizes[k + 1 :])
-        split = torch.unflatten(tensor, tensor_dim, (outer, sizes[k], inner))
+        outer, size, inner = math.prod(sizes[:k]), sizes[k], math.prod(sizes[k + 1 :])
         if isinstance(factor, Axis):
-            yield split.movedim(tensor_dim + 1, 0).reshape(axis.size, -1)
+            found.setdefault(factor, []).append((_Step(outer, size, inner, 0, size),))
             continue
         start = 0
         for part in factor.parts:
-            size = dim_size(part)
-            yield from unit_rows(
-                split.narrow(tensor_dim + 1, start, size), tensor_dim + 1, part, axis
-            )
-            start += size
+            step = _Step(outer, size, inner, start, dim_size(part))
+            for axis, paths in _occurrences(part).items():
+                found.setdefault(axis, []).extend((step, *path) for path in paths)
+            start += step.length
+    return found
 
 
 def axes_of(dim: Dim) -> Iterator[Axis]:

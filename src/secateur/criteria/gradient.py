@@ -6,6 +6,7 @@ gradients of opposite sign do not cancel.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -17,4 +18,5 @@ POWER = 2.0
 def importance(matrix: UnitMatrix, context: Context) -> Tensor:
     """Euclidean norm of the gradients."""
     assert matrix.g_UR is not None
-    return matrix.g_UR.square().sum(dim=1).sqrt()
+    norm_U: Tensor = torch.linalg.vector_norm(matrix.g_UR, dim=1)
+    return norm_U

@@ -6,6 +6,7 @@ Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, section 3.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -16,4 +17,5 @@ POWER = 1.0
 
 def importance(matrix: UnitMatrix, context: Context) -> Tensor:
     """Sum of absolute weights."""
-    return matrix.w_UR.abs().sum(dim=1)
+    norm_U: Tensor = torch.linalg.vector_norm(matrix.w_UR, 1, dim=1)
+    return norm_U

@@ -6,6 +6,7 @@ Source: Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023, sectio
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -16,4 +17,5 @@ POWER = 2.0
 
 def importance(matrix: UnitMatrix, context: Context) -> Tensor:
     """Euclidean norm of the weights."""
-    return matrix.w_UR.square().sum(dim=1).sqrt()
+    norm_U: Tensor = torch.linalg.vector_norm(matrix.w_UR, dim=1)
+    return norm_U
