@@ -11,6 +11,7 @@ from torch import Tensor
 
 from secateur.graph.call import OpCall, broadcast, dims_of, handles
 from secateur.graph.rules.broadcasting import sizes_of
+from secateur.graph.rules.zeros import flag_surviving
 from secateur.graph.types import Dims, Product, flag, fresh, pin, size_of, unify
 
 
@@ -31,6 +32,7 @@ def attention(call: OpCall) -> Dims | list[Dims | None]:
         for q, k, v in zip(query[:-2], key[:-2], value[:-2], strict=True)
     )
     unify(query[-1], key[-1], call.where)
+    flag_surviving(query[-1], call.get("query"), call.get("key"))
     unify(key[-2], value[-2], call.where)
     if call.get("scale") is None:
         flag(query[-1], "scaled", "attention is scaled by 1/sqrt of it")

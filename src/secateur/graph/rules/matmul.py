@@ -6,10 +6,13 @@ whatever batch they share.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from secateur.graph.call import NoRule, OpCall, broadcast, dims_of, handles
 from secateur.graph.rules.broadcasting import broadcast_together, sizes_of
+from secateur.graph.rules.zeros import flag_surviving
 from secateur.graph.types import Dims, Product, pin, unify
 
 ROUTED = "tokens are routed to its units by position"
@@ -19,9 +22,17 @@ DELIMITED = "ranges of it belong to different experts"
 def _multiply(call: OpCall, a: Dims, b: Dims) -> Dims:
     """``[..., i, k] @ [..., k, j]`` with broadcast batch dimensions."""
     unify(a[-1], b[-2], call.where)
+    flag_surviving(a[-1], *_factors(call))
     batch = broadcast_together([a[:-2], b[:-2]], call.where)
     call.macs.append((*batch, a[-2], a[-1], b[-1]))
     return (*batch, a[-2], b[-1])
+
+
+def _factors(call: OpCall) -> tuple[Any, Any]:
+    """The two tensors that are multiplied, under their names in the various operators."""
+    first = call.get("mat1", call.get("batch1", call.get("mat", call.get("self"))))
+    names = ("mat2", "batch2", "vec", "other", "tensor")
+    return first, next(call.get(name) for name in names if call.get(name) is not None)
 
 
 def _add(call: OpCall, addend: Tensor | None, result: Dims) -> Dims:
@@ -82,6 +93,7 @@ def addmv(call: OpCall) -> Dims:
 
 def _matrix_vector(call: OpCall, matrix: Dims, vector: Dims) -> Dims:
     unify(matrix[1], vector[0], call.where)
+    flag_surviving(matrix[1], *_factors(call))
     call.macs.append((matrix[0], matrix[1]))
     return (matrix[0],)
 
@@ -90,6 +102,7 @@ def _matrix_vector(call: OpCall, matrix: Dims, vector: Dims) -> Dims:
 def dot(call: OpCall) -> Dims:
     first, other = call.dims("self"), call.get("other", call.get("tensor"))
     unify(first[0], dims_of(other)[0], call.where)
+    flag_surviving(first[0], *_factors(call))
     call.macs.append((first[0],))
     return ()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from secateur.graph.call import OpCall, broadcast, dims_of, handles, wrap
+from secateur.graph.rules.zeros import flag_surviving
 from secateur.graph.types import Dims, fresh, fresh_all, pin, size_of, unify
 
 
@@ -18,7 +19,10 @@ def _one_dim(call: OpCall, n: int, default: int) -> int:
 
 @handles("cumsum")
 def cumsum(call: OpCall) -> Dims:
-    return call.dims("self")
+    x = call.dims("self")
+    if x:
+        flag_surviving(x[_one_dim(call, len(x), -1)], call.get("self"))
+    return x
 
 
 @handles("cumprod", "logcumsumexp", "_logcumsumexp", "cummax", "cummin")

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from secateur.graph.call import OpCall, dims_of, handles, wrap
 from secateur.graph.rules.pointwise import pointwise
+from secateur.graph.rules.zeros import flag_surviving
 from secateur.graph.types import Dims, flag, pin
 
 
@@ -41,7 +42,10 @@ def _results(call: OpCall, x: Dims, reduced: set[int]) -> Dims | list[Dims | Non
 def exact(call: OpCall) -> Dims | list[Dims | None]:
     """Zeros add nothing."""
     x = call.dims("self")
-    return _results(call, x, reduced_dims(call, len(x)))
+    reduced = reduced_dims(call, len(x))
+    for k in reduced:
+        flag_surviving(x[k], call.get("self"))
+    return _results(call, x, reduced)
 
 
 @handles(
@@ -72,6 +76,8 @@ def norm(call: OpCall) -> Dims | list[Dims | None]:
     """Zeros do not change a norm, except one of negative order."""
     x = call.dims("self")
     reduced = reduced_dims(call, len(x))
+    for k in reduced:
+        flag_surviving(x[k], call.get("self"))
     order = call.get("ord", call.get("p", 2))
     if order is not None and float(order) < 0:
         for k in reduced:
