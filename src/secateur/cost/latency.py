@@ -77,8 +77,7 @@ class Latency:
     def to_json(self) -> dict[str, Any]:
         """Fields and the figures derived from them."""
         derived = ("median_ms", "p10_ms", "p90_ms", "mad_ms", "throughput_per_s")
-        fields = asdict(self) | {"samples_ms": [round(ms, 6) for ms in self.samples_ms]}
-        return fields | {name: round(getattr(self, name), 6) for name in derived}
+        return asdict(self) | {name: round(getattr(self, name), 6) for name in derived}
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Latency:
@@ -125,7 +124,7 @@ def measure_latency(
         used = torch.get_num_threads()
     return {
         name: Latency(
-            samples_ms=tuple(samples[name]),
+            samples_ms=tuple(round(ms, 6) for ms in samples[name]),  # nanoseconds
             repeats=repeats[name],
             batch=batch,
             threads=used,

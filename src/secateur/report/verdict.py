@@ -5,14 +5,10 @@ Nothing here is stored; page, table and JSON ask these functions, so they cannot
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from secateur.cost.speedup import Speedup, speedup
+from secateur.report.result import Result
+from secateur.report.row import ModelRow
 from secateur.report.words import factor, percent, plural, points
-
-if TYPE_CHECKING:
-    from secateur.report.result import Result
-    from secateur.report.row import ModelRow
 
 NOTABLE_LOSS = 0.01
 

@@ -5,7 +5,8 @@ Three significant digits, decimal prefixes, a dash for what was not measured.
 
 from __future__ import annotations
 
-DASH = "–"  # noqa: RUF001 - an en dash on purpose
+DASH = "\u2013"
+TIMES = "\u00d7"
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
