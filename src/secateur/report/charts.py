@@ -17,6 +17,7 @@ from secateur.report.words import milliseconds, plural, significant
 WIDTH = 320.0
 LEFT, RIGHT = 70.0, 242.0  # where bars begin and end; the name stands before, the figure after
 ROW = 27.0
+WIDE, MARGIN, SPREAD_ROW = 480.0, 104.0, 44.0  # the spread of latencies takes half a page
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,22 +77,22 @@ def spread_chart(measured: Sequence[tuple[str, str, Latency]]) -> str:
     """Every round of every model as a dot, the middle 80 % as a band, the median as a line."""
     most = 1.25 * max(latency.p90_ms for _, _, latency in measured)
     body = []
-    bottom = ROW * 1.3 * len(measured)
+    bottom = SPREAD_ROW * len(measured)
     for tick in ticks(0.0, most, most=4):
-        x = LEFT + (WIDTH - 12 - LEFT) * tick / most
+        x = MARGIN + (WIDE - 18 - MARGIN) * tick / most
         body.append(element("line", x1=x, x2=x, y1=0.0, y2=bottom, class_="rule"))
         body.append(
-            text(f"{significant(tick)}", x, bottom + 14, class_="tick", text_anchor="middle")
+            text(f"{significant(tick)}", x, bottom + 18, class_="tick", text_anchor="middle")
         )
     for index, (name, kind, latency) in enumerate(measured):
-        body.append(_spread_row(name, kind, latency, index * ROW * 1.3, most))
-    body.append(text("ms", LEFT - 8, bottom + 14, class_="tick", text_anchor="end"))
+        body.append(_spread_row(name, kind, latency, index * SPREAD_ROW, most))
+    body.append(text("ms", MARGIN - 8, bottom + 18, class_="tick", text_anchor="end"))
     label = "Latency of every round: " + "; ".join(
         f"{name} median {milliseconds(latency.median_ms)}, middle 80 % "
         f"{milliseconds(latency.p10_ms)} to {milliseconds(latency.p90_ms)}"
         for name, _, latency in measured
     )
-    return drawing(WIDTH, bottom + 20, "".join(body), label=label)
+    return drawing(WIDE, bottom + 26, "".join(body), label=label)
 
 
 def histogram_chart(histogram: Histogram) -> str:
@@ -154,22 +155,22 @@ def _round_bar(y: float, length: float, kind: str) -> str:
 
 def _spread_row(name: str, kind: str, latency: Latency, y: float, most: float) -> str:
     def across(ms: float) -> float:
-        return LEFT + (WIDTH - 12 - LEFT) * min(ms / most, 1.0)
+        return MARGIN + (WIDE - 18 - MARGIN) * min(ms / most, 1.0)
 
     low, middle, high = (across(ms) for ms in (latency.p10_ms, latency.median_ms, latency.p90_ms))
-    body = [text(_short(name), LEFT - 8, y + 21, class_="name", text_anchor="end")]
+    body = [text(_short(name), MARGIN - 8, y + 27, class_="name", text_anchor="end")]
     width = max(high - low, 1.5)
     body.append(
-        element("rect", x=low, y=y + 8, width=width, height=18, rx=3, class_=f"band {kind}")
+        element("rect", x=low, y=y + 10, width=width, height=24, rx=3, class_=f"band {kind}")
     )
     for index, ms in enumerate(latency.samples_ms):
         # rows of dots are spread over the band by a fixed pattern, so the page is reproducible
-        dot_y = y + 10.5 + 13 * ((index * 0.618034) % 1)
+        dot_y = y + 13 + 18 * ((index * 0.618034) % 1)
         outside = title("beyond the axis") if ms > most else ""
         body.append(
             element("circle", outside, cx=across(ms), cy=dot_y, r=1.6, class_=f"round {kind}")
         )
-    line = {"x1": middle, "x2": middle, "y1": y + 4, "y2": y + 30, "class_": f"median {kind}"}
+    line = {"x1": middle, "x2": middle, "y1": y + 4, "y2": y + 39, "class_": f"median {kind}"}
     body.append(element("line", title(f"median {milliseconds(latency.median_ms)}"), **line))
     return "".join(body)
 

@@ -50,7 +50,7 @@ def render(result: Result) -> str:
         headline=headline(result),
         warnings=warnings(result),
         gained=gain(result, result.pruned),
-        columns=sections.COLUMNS,
+        columns=sections.columns(result),
         tiles=sections.tiles(result),
         table=sections.comparison(result),
         bars=sections.bar_figures(result),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from secateur.report.svg import drawing, element, text, ticks
 
-WIDTH, HEIGHT = 320.0, 190.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 310.0, 8.0, 162.0
+WIDTH, HEIGHT = 480.0, 250.0
+LEFT, RIGHT, TOP, BOTTOM = 66.0, 470.0, 8.0, 206.0
 MANY = 40
 
 
@@ -38,9 +38,9 @@ def line_chart(
     for tick in ticks(1, epochs, most=6):
         if tick == int(tick):
             x = at(int(tick), low)[0]
-            body.append(text(f"{tick:.0f}", x, BOTTOM + 15, class_="tick", text_anchor="middle"))
+            body.append(text(f"{tick:.0f}", x, BOTTOM + 18, class_="tick", text_anchor="middle"))
     middle = (LEFT + RIGHT) / 2
-    body.append(text("epoch", middle, BOTTOM + 27, class_="tick", text_anchor="middle"))
+    body.append(text("epoch", middle, BOTTOM + 36, class_="tick", text_anchor="middle"))
     for line in lines:
         points = [at(epoch, value) for epoch, value in enumerate(line.values, 1)]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)

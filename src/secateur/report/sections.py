@@ -78,6 +78,13 @@ COLUMNS = (
 )
 
 
+def columns(result: Result) -> tuple[Column, ...]:
+    """The columns in which at least one model has a figure."""
+    return tuple(
+        column for column in COLUMNS if any(column.read(row) is not None for row in result.rows)
+    )
+
+
 def colour(name: str) -> str:
     """The class that colours a model."""
     return name if name in ("dense", "pruned", "random") else "extra"
@@ -122,7 +129,7 @@ def comparison(result: Result) -> tuple[tuple[str, str, tuple[tuple[str, str], .
                     if row is result.dense
                     else column.compare(column.read(row), column.read(result.dense)),
                 )
-                for column in COLUMNS
+                for column in columns(result)
             ),
         )
         for row in result.rows
@@ -132,13 +139,11 @@ def comparison(result: Result) -> tuple[tuple[str, str, tuple[tuple[str, str], .
 def bar_figures(result: Result) -> tuple[Figure, ...]:
     """One chart a column, for what was measured."""
     found = []
-    for column in COLUMNS:
+    for column in columns(result):
         bars = [
             Bar(row.name, colour(row.name), column.read(row), column.write(column.read(row)))
             for row in result.rows
         ]
-        if all(bar.value is None for bar in bars):
-            continue
         draw = dot_chart if column.caption == "Accuracy" else bar_chart
         found.append(Figure(column.caption, column.note, Markup(draw(column.caption, bars))))
     return tuple(found)

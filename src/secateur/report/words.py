@@ -77,14 +77,15 @@ def factor(ratio: float) -> str:
 def change(value: float | None, dense: float | None) -> str:
     """How a figure compares with the dense model's.
 
-    >>> change(20.0, 100.0), change(99.97, 100.0), change(150.0, 100.0)
-    ('-80 %', '-0.03 %', '+50 %')
+    >>> change(20.0, 100.0), change(99.97, 100.0), change(243.0, 100.0)
+    ('-80 %', '-0.03 %', '+143 %')
     """
     if value is None or not dense:
         return ""
     if value == dense:
         return "="
-    return f"{100 * (value / dense - 1):+.2g} %"
+    share = 100 * (value / dense - 1)
+    return f"{share:+.0f} %" if abs(share) >= 10 else f"{share:+.2g} %"
 
 
 def points(value: float | None, dense: float | None) -> str:
