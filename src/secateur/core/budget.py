@@ -1,7 +1,7 @@
 """Budgets: at most this much of a cost may remain.
 
->>> Budget.parse("macs=50%,params=1.2M").limits
-(Limit(metric='macs', fraction=0.5, absolute=None), Limit(metric='params', fraction=None, absolute=1200000.0))
+>>> [str(limit) for limit in Budget.parse("macs=50%,params=1.2M").limits]
+['macs=50%', 'params=1.2e+06']
 """
 
 from __future__ import annotations

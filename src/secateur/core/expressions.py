@@ -68,7 +68,8 @@ Fields = Mapping[Field, int]
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """``left op right`` was ``holds`` during the trace and must stay so; ``where`` names the code."""
+    """``left op right`` came out as ``holds`` in the trace and must stay so; ``where`` names the
+    code."""
 
     op: str
     left: Expression

@@ -92,9 +92,7 @@ def check_fingerprint(model: nn.Module, plan: Plan) -> None:
     if fingerprint(model) == plan.fingerprint:
         return
     own = {name: tuple(tensor.shape) for name, tensor in named_tensors(model)}
-    planned = {
-        name: tuple(dim_size(dim) for dim in dims) for name, dims in plan.tensors.items()
-    }
+    planned = {name: tuple(dim_size(dim) for dim in dims) for name, dims in plan.tensors.items()}
     wrong = [
         f"{name}: the plan says {shape}, the model has {own.get(name, 'no such tensor')}"
         for name, shape in planned.items()

@@ -68,7 +68,7 @@ def verify(
     if checked is not None and proven:
         if len(proven) < len(plan.keep):
             outputs = _run(_cast(cut(model, checked), dtype), inputs)
-        with _Precision() as precision:
+        with _Precision() as precision:  # type: ignore[no-untyped-call]
             expected = _run(_cast(masked(model, checked), dtype), inputs)
         errors = _difference(outputs, expected)
         name = str(expected[0].dtype).removeprefix("torch.") if expected else "nothing"
@@ -176,7 +176,7 @@ def _difference(outputs: list[Tensor], expected: list[Tensor]) -> tuple[float, f
     return absolute, relative
 
 
-class _Precision(TorchDispatchMode):
+class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the lowest precision in which a forward computes: a model may cast inside."""
 
     lowest = torch.float64

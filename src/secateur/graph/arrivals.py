@@ -178,9 +178,7 @@ def _repeated(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], res
     return result
 
 
-def _unflattened(
-    ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
-) -> Any:
+def _unflattened(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     dim = wrap(args[1] if len(args) > 1 else kwargs["dim"], args[0].dim())
     sizes = args[2] if len(args) > 2 else kwargs["sizes"]
     for k, value in enumerate(sizes):

@@ -60,9 +60,9 @@ def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]
             return kind(ledger.tag(v, f) for f, v in zip(fields, value, strict=True))
         return value
 
-    plain = object.__getattribute__
+    plain: Any = object.__getattribute__
 
-    def read_module(self: nn.Module, name: str) -> Any:
+    def read_module(self: Any, name: str) -> Any:
         value = plain(self, name)
         if name[0] == "_" or type(value) not in (int, tuple, list):
             return value
@@ -74,7 +74,7 @@ def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]
         try:
             yield read
         finally:
-            del nn.Module.__getattribute__  # type: ignore[misc]
+            del nn.Module.__getattribute__
 
 
 def _holders(model: nn.Module) -> Iterator[tuple[int, tuple[Any, str, str]]]:
@@ -115,7 +115,7 @@ def _patched_holders(holders: dict[int, tuple[Any, str, str]], tag: Any) -> Iter
             return value if known is None else tag(known[1], f"{known[2]}.{name}", value)
 
         try:
-            kind.__getattribute__ = read_holder  # type: ignore[method-assign, assignment]
+            kind.__getattribute__ = read_holder  # type: ignore[assignment]
         except (TypeError, AttributeError):
             continue  # a class that refuses to be patched: its integers stay plain, so literals
         patched.append((kind, own))
@@ -126,4 +126,4 @@ def _patched_holders(holders: dict[int, tuple[Any, str, str]], tag: Any) -> Iter
             if own is None:
                 del kind.__getattribute__
             else:
-                kind.__getattribute__ = own  # type: ignore[method-assign]
+                kind.__getattribute__ = own

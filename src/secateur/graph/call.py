@@ -84,7 +84,8 @@ class OpCall:
     @property
     def first_out(self) -> Tensor:
         """The (first) output tensor."""
-        return self.out[0] if isinstance(self.out, (tuple, list)) else self.out
+        first: Tensor = self.out[0] if isinstance(self.out, (tuple, list)) else self.out
+        return first
 
     @property
     def returns_many(self) -> bool:

@@ -23,6 +23,7 @@ from secateur.core.errors import UnsupportedOpError
 from secateur.graph.call import NoRule, OpCall, Rule, dims_of, set_dims, typed
 from secateur.graph.rules import all_rules
 from secateur.graph.rules.pointwise import pointwise
+from secateur.graph.rules.zeros import follow_zeros
 from secateur.graph.snapshot import empty_like_on_meta
 from secateur.graph.types import Dims, Product, SizeMismatch, fresh_all, pin, size_of
 
@@ -69,13 +70,13 @@ class Recording:
     keep_ops: bool = True
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Runs operators and infers their types. `stand_ins` are the ids of the model's tensors."""
 
     def __init__(
         self, recording: Recording, stand_ins: set[int], *, meta: bool, strict: bool
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.recording = recording
         self.stand_ins = stand_ins
         self.meta = meta
@@ -106,6 +107,7 @@ class Recorder(TorchDispatchMode):
             return
         ins = list(_tensors((call.args, call.kwargs)))
         self._infer(call, ins, outs)
+        follow_zeros(call)
         self.keep(call.name, ins, outs, call.macs)
 
     def keep(

@@ -97,9 +97,9 @@ def _known_sizes(notes: Sequence[Note]) -> dict[Any, Product]:
     known: dict[Any, Product] = {}
     for note in notes:
         for composite, other in ((note.left, note.right), (note.right, note.left)):
-            if note.op == "eq" and note.holds and isinstance(composite, Binary):
-                if isinstance(other, LiveSize):
-                    known.setdefault(_key(composite), other.product)
+            holds = note.op == "eq" and note.holds
+            if holds and isinstance(composite, Binary) and isinstance(other, LiveSize):
+                known.setdefault(_key(composite), other.product)
     return known
 
 
@@ -147,7 +147,9 @@ def make_relations(
             found.setdefault(key, relation)
 
     for note in notes:
-        op, holds = ("eq", True) if (note.op, note.holds) == ("ne", False) else (note.op, note.holds)
+        op, holds = (
+            ("eq", True) if (note.op, note.holds) == ("ne", False) else (note.op, note.holds)
+        )
         left, right = freezer.expression(note.left), freezer.expression(note.right)
         add(Relation(op, left, right, holds, note.where))
     owners: dict[str, dict[str, tuple[Dim, ...]]] = {}

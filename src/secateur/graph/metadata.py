@@ -80,7 +80,9 @@ def _attention(module: nn.Module, types: Types) -> Metadata:
             yield name, None, embed
 
 
-_TABLE: tuple[tuple[type[nn.Module] | tuple[type[nn.Module], ...], Callable[..., Metadata]], ...] = (
+_TABLE: tuple[
+    tuple[type[nn.Module] | tuple[type[nn.Module], ...], Callable[..., Metadata]], ...
+] = (
     (nn.Linear, _linear),
     (nn.modules.conv._ConvNd, _convolution),
     (nn.modules.batchnorm._NormBase, _batch_norm),
@@ -111,7 +113,11 @@ def metadata(owner: str, module: nn.Module, types: Types) -> Iterator[tuple[Rela
             own = _owned(expression, owner)
             if isinstance(value, int) and value == _value(expression, module):
                 field = Field(owner, name, element)
-                yield Relation("eq", field, own, True, f"{type(module).__name__}.{name}"), field, value
+                yield (
+                    Relation("eq", field, own, True, f"{type(module).__name__}.{name}"),
+                    field,
+                    value,
+                )
 
 
 def _owned(expression: Expression, owner: str) -> Expression:

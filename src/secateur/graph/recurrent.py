@@ -28,7 +28,7 @@ def run_recurrent(
 
     Raises: NoRule for packed sequences, whose lengths are data.
     """
-    data, hidden, weights, has_biases, layers, _, _, bidirectional, batch_first = _unpack(args)
+    data, hidden, weights, has_biases, layers, _, _, bidirectional, _ = _unpack(args)
     states = list(hidden) if name == "lstm" else [hidden]
     directions = 2 if bidirectional else 1
     per_layer = len(weights) // (layers * directions)
@@ -107,9 +107,7 @@ def _outputs(
     size = 1
     for atom in features:
         size *= atom.size
-    out = torch.empty(
-        (*data.shape[:-1], size), dtype=weights[0].dtype, device=weights[0].device
-    )
+    out = torch.empty((*data.shape[:-1], size), dtype=weights[0].dtype, device=weights[0].device)
     return (out, *(torch.empty_like(state) for state in states))
 
 

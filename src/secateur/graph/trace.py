@@ -131,9 +131,7 @@ class _Trace:
         graph.seconds.update(forward=ran - started, solve=time.perf_counter() - ran)  # type: ignore[attr-defined]
         return graph
 
-    def _forward(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], stand_ins: set[int]
-    ) -> None:
+    def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any], stand_ins: set[int]) -> None:
         place = on_meta if self.meta else lambda value: value
         args, kwargs = tree_map_only(Tensor, place, (args, kwargs))
         for tensor in tensors_in((args, kwargs)):
@@ -170,9 +168,9 @@ class _Trace:
         self.recording.keep_ops = False
         self.model.train()
         twice = tree_map_only(Tensor, _doubled, (args, kwargs))
-        for attempt in ((args, kwargs), twice):  # batch norm refuses to train on a single value
+        for own_args, own_kwargs in ((args, kwargs), twice):  # batch norm refuses a single value
             try:
-                self._forward(*attempt, stand_ins)
+                self._forward(own_args, own_kwargs, stand_ins)
                 return
             except (_NeedsValues, TraceError) as error:
                 reason = str(error)
