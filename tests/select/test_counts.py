@@ -17,7 +17,7 @@ from secateur.core.expressions import (
 )
 from secateur.core.graph import Graph, Group
 from secateur.select import _counts_search
-from secateur.select.counts import solve_counts
+from secateur.select.counts import Solution, solve_counts
 
 
 def make_graph(
@@ -71,6 +71,12 @@ def test_an_axis_that_is_absent_or_pinned_keeps_all() -> None:
     solution = solve_counts(graph, {0: 1, 1: 4, 2: 4})
     assert solution.counts == {}
     assert solution.notes[2] == "g2: asked 4 of 12 units, keeps all: model output"
+
+
+def test_a_heavy_axis_moves_last() -> None:
+    wanted = {0: 2, 1: 2, 2: 6}
+    solution = solve_counts(attention(), wanted, weights={2: 4.0})
+    assert solution.counts == {0: 2, 1: 3, 2: 6}  # a quarter of g1, not four times a sixth of g2
 
 
 def test_grouped_queries() -> None:
@@ -175,3 +181,19 @@ def test_a_bounded_search_finds_the_same(monkeypatch: pytest.MonkeyPatch) -> Non
     free = solve_counts(graph, wanted)
     monkeypatch.setattr(_counts_search, "UNBOUNDED", 50)
     assert solve_counts(graph, wanted).counts == free.counts
+
+
+def test_products_too_large_to_list() -> None:
+    axes = [Axis(i, 80) for i in range(8)]
+    graph = make_graph(axes, [equal(Size(tuple(axes[:4])), Size(tuple(axes[4:])))])
+    wanted = dict.fromkeys(range(8), 40)
+    assert solve_counts(graph, wanted).counts == wanted
+    # one factor is off by half: the nearest equal products move one factor back
+    solution = solve_counts(graph, {**wanted, 0: 20})
+    left, right = ([solution.counts.get(i, 80) for i in side] for side in (range(4), range(4, 8)))
+    assert left[0] * left[1] * left[2] * left[3] == right[0] * right[1] * right[2] * right[3]
+    assert distance_of(solution, {**wanted, 0: 20}) <= 20 / 80
+
+
+def distance_of(solution: Solution, wanted: Mapping[int, int]) -> float:
+    return sum(abs(solution.counts.get(a, 80) - n) / 80 for a, n in wanted.items())

@@ -10,6 +10,7 @@ kept, and the bound is raised until a solution lies within it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,7 +33,10 @@ def cheapest(
 
     unit: what an axis costs that keeps nothing of what was wanted; bounds are multiples of it.
     """
-    base = {n: Domain(d.values, d.cost - d.cost.min(initial=0)) for n, d in domains.items()}
+    base = {
+        n: replace(d, cost=d.cost - d.cost.min(initial=np.iinfo(np.int64).max))
+        for n, d in domains.items()
+    }
     try:
         return _eliminate(base, constraints, None)
     except TooLarge:
@@ -70,7 +74,7 @@ def _thinned(
             continue
         if found is not None:
             return found
-    return {number: int(domain.values[-1]) for number, domain in domains.items()}
+    return {n: int(domain.values[-1]) for n, domain in domains.items() if domain.open is None}
 
 
 def _eliminate(
@@ -89,7 +93,7 @@ def _eliminate(
         rows = _join(bucket, sorted(scope), domains, limit)
         for other in kept:  # their own cost is charged when they leave
             domain = domains[other]
-            places = np.searchsorted(domain.values, rows.columns[other])
+            places = domain.places(rows.columns[other])
             rows.cost = rows.cost - domain.cost[places]
         table, best = project(rows, kept)
         if not len(table.cost):
@@ -105,7 +109,7 @@ def _eliminate(
 
 
 def _within(domain: Domain, limit: int | None) -> Domain:
-    if limit is None:
+    if limit is None or domain.open is not None:
         return domain
     return domain.only(np.flatnonzero(domain.cost <= limit))
 
@@ -113,7 +117,7 @@ def _within(domain: Domain, limit: int | None) -> Domain:
 def _charged(domain: Domain, table: Table, limit: int | None) -> Domain:
     """A domain restricted to a one-column table, with the table's cost."""
     ((_, values),) = table.columns.items()
-    places = np.searchsorted(domain.values, values)
+    places = domain.places(values)
     return _within(Domain(values, domain.cost[places] + table.cost), limit)
 
 
@@ -123,7 +127,7 @@ def _next(domains: Mapping[int, Domain], items: Sequence[tuple[Item, set[int]]])
     for _, names in items:
         for number in names:
             neighbours[number] |= names
-    return min(domains, key=lambda n: (len(neighbours[n]), len(domains[n].values), n))
+    return min(domains, key=lambda n: (len(neighbours[n]), domains[n].size, n))
 
 
 def _join(
@@ -164,14 +168,10 @@ def _apply(entry: tuple[Item, set[int]], rows: Rows, domains: Mapping[int, Domai
     if not unknown:
         rows.filter(item)
         return True
-    if len(unknown) > 1 or not item.determines(unknown[0], lambda n: _positive(domains[n])):
+    if len(unknown) > 1 or not item.determines(unknown[0], lambda n: domains[n].positive):
         return False
     rows.compute(item, unknown[0], domains[unknown[0]])
     return True
-
-
-def _positive(domain: Domain) -> bool:
-    return bool(len(domain.values)) and int(domain.values[0]) > 0
 
 
 def _grow(
@@ -189,7 +189,9 @@ def _grow(
         for number in table.columns:
             rows.admit(number, domains[number])
         return
-    number = min(missing, key=lambda n: (len(domains[n].values), n))
+    number = min(missing, key=lambda n: (domains[n].size, n))
+    if domains[number].open is not None:
+        raise TooLarge
     rows.extend({number: domains[number].values}, domains[number].cost)
 
 

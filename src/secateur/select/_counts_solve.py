@@ -23,19 +23,25 @@ _SHARE = 720_720 * 2**12
 _TIE = 2**18
 """Deviation comes before the number of units removed by this factor."""
 UNIT = _SHARE * _TIE
+WHOLE = 2**12
 
 
 @dataclass(frozen=True)
 class Goal:
-    """The value wanted for a variable of this size, and the values it may take (None: all)."""
+    """The value wanted for a variable of this size, and the values it may take (None: all).
+
+    weight: how much a deviation counts, in units of 1 / `WHOLE`.
+    """
 
     size: int
     wanted: int
     allowed: Column | None = None
+    weight: int = WHOLE
 
     def cost(self, values: Column) -> Column:
         """Relative deviation first, units removed second."""
-        deviation = (_SHARE * np.abs(values - self.wanted) + self.size // 2) // self.size
+        whole = self.size * WHOLE
+        deviation = (_SHARE * self.weight * np.abs(values - self.wanted) + whole // 2) // whole
         return deviation * _TIE + np.maximum(self.size - values, 0)
 
     def permits(self, values: Column) -> Flags:
@@ -97,7 +103,7 @@ def _solve_part(
     shared: list[Constraint] = []
     for constraint in part:
         names = constraint.variables()
-        if len(names) > 1:
+        if len(names) > 1 or domains[min(names)].open is not None:
             shared.append(constraint)
             continue
         (number,) = names
@@ -121,12 +127,12 @@ def _members(merged: Merged, root: int) -> Mapping[int, int]:
 def _domain(merged: Merged, root: int, goals: Mapping[int, Goal]) -> Domain:
     """Values of a root that all its members allow, with the sum of their costs."""
     low, high = merged.ranges[root]
-    values = np.arange(low, high + 1, dtype=np.int64)
-    cost = np.zeros_like(values)
-    for member, factor in _members(merged, root).items():
-        goal = goals.get(member)
-        if goal is None:
-            continue
+    mine = [(f, goals[n]) for n, f in _members(merged, root).items() if n in goals]
+    start = Domain.between(low, high)
+    if not mine or start.open is not None:
+        return start
+    values, cost = start.values, start.cost
+    for factor, goal in mine:
         permitted = goal.permits(factor * values)
         if not permitted.all():
             values, cost = values[permitted], cost[permitted]

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.select._counts_constraints import Constraint
-from secateur.select._counts_polynomial import Column, Flags
+from secateur.select._counts_polynomial import Column, Flags, Range
 
 _DENSE = 2**17
 """Values this close together are looked up in an array."""
+_LISTED = 2**17
+"""A wider range is not listed."""
 
 
 class TooLarge(Exception):
@@ -24,17 +26,44 @@ class TooLarge(Exception):
 
 @dataclass(frozen=True)
 class Domain:
-    """Values that a variable may take, ascending, and what each costs."""
+    """Values that a variable may take, ascending, and what each costs.
+
+    open: the bounds of a variable with too many values to list, all of them for free (a product
+    of other variables, say); it then has one cost, zero, and no values.
+    """
 
     values: Column
     cost: Column
+    open: Range | None = None
+
+    @classmethod
+    def between(cls, low: int, high: int) -> Domain:
+        """All whole numbers from `low` to `high`, for free."""
+        if high - low > _LISTED:
+            return cls(np.zeros(0, dtype=np.int64), np.zeros(1, dtype=np.int64), (low, high))
+        values = np.arange(low, high + 1, dtype=np.int64)
+        return cls(values, np.zeros_like(values))
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        return len(self.values) if self.open is None else self.open[1] - self.open[0] + 1
+
+    @property
+    def positive(self) -> bool:
+        """Whether every value is at least one."""
+        if self.open is not None:
+            return self.open[0] > 0
+        return bool(len(self.values)) and int(self.values[0]) > 0
 
     def only(self, rows: Column) -> Domain:
         """The domain restricted to some of its rows."""
         return Domain(self.values[rows], self.cost[rows])
 
     def places(self, values: Column) -> Column:
-        """Where each value stands in the domain, -1 for one that is not in it."""
+        """Where the cost of each value stands, -1 for one that is not in the domain."""
+        if self.open is not None:
+            return np.where((values >= self.open[0]) & (values <= self.open[1]), 0, -1)
         if not len(self.values):
             return np.full(len(values), -1, dtype=np.int64)
         low, high = int(self.values[0]), int(self.values[-1])

@@ -19,7 +19,7 @@ from secateur.core.graph import Graph, Group
 from secateur.select._counts_compile import System, compile_relations
 from secateur.select._counts_constraints import Unsatisfiable
 from secateur.select._counts_ranges import bound_variables
-from secateur.select._counts_solve import Goal, solve
+from secateur.select._counts_solve import WHOLE, Goal, solve
 from secateur.select._counts_words import explain_changes, explain_conflict
 from secateur.select.fields import solve_fields
 from secateur.select.relations import describe_relation
@@ -42,12 +42,14 @@ def solve_counts(
     allowed: Mapping[int, Sequence[int]] | None = None,
     relations: tuple[Relation, ...] = (),
     fields: Mapping[Field, int] | None = None,
+    weights: Mapping[int, float] | None = None,
 ) -> Solution:
     """The counts nearest to `wanted` that satisfy the graph's relations and these.
 
     wanted: units to keep by axis index; axes that are absent, and pinned groups, keep all.
     allowed: the counts an axis of `wanted` may have, by default 1 to all. fields: values of
-    fields that only `relations` speak of.
+    fields that only `relations` speak of. weights: how much the deviation of an axis counts
+    beside the others', one where absent; rounded to 1/4096 of the heaviest.
 
     Raises: BudgetError naming what cannot hold together, possible only with `allowed` or
     `relations`; ValueError for an axis that the graph does not have.
@@ -56,11 +58,12 @@ def solve_counts(
     for index in wanted:
         if index not in groups:
             raise ValueError(f"axis {index} belongs to no group of this graph; see graph.groups")
-    goals = {
-        index: _goal(groups[index], count, (allowed or {}).get(index))
-        for index, count in sorted(wanted.items())
-        if groups[index].pinned is None
-    }
+    heaviest = max((1.0, *(weights or {}).values()))
+    goals = {}
+    for index, count in sorted(wanted.items()):
+        if groups[index].pinned is None:
+            goal = _goal(groups[index], count, (allowed or {}).get(index))
+            goals[index] = _weighed(goal, (weights or {}).get(index, 1.0) / heaviest)
     every = (*graph.relations, *relations)
     old = {**graph.fields, **(fields or {})}
     try:
@@ -103,6 +106,11 @@ def _impossible(
             needed, conflict = lifted, still
     names = [describe_relation(relations[n], groups) for n in conflict.sources]
     return BudgetError(explain_conflict(names, needed, groups))
+
+
+def _weighed(goal: Goal, share: float) -> Goal:
+    """The goal with its share of the heaviest axis's weight, at least one step."""
+    return replace(goal, weight=min(max(round(share * WHOLE), 1), WHOLE))
 
 
 def _goal(group: Group, count: int, allowed: Sequence[int] | None) -> Goal:
