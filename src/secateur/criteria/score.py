@@ -174,7 +174,7 @@ def _check_tensors(graph: Graph, tensors: Mapping[str, Tensor], criterion: str) 
 
 
 def _finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite; a sum tells at a tenth of the time, if it is finite."""
+    """Whether no element is NaN or infinite; a finite sum tells so in a tenth of the time."""
     dtype = torch.float32 if tensor.dtype.itemsize < 4 else None
     return bool(tensor.detach().sum(dtype=dtype).isfinite()) or bool(tensor.isfinite().all())
 

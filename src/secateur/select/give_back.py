@@ -17,15 +17,29 @@ from secateur.core.dims import Counts
 from secateur.select.blocks import Block
 from secateur.select.problem import Problem
 
-REACH = 0.02
-"""How far back in level a block may go: filling the gap must not undo the selector's choice."""
+REACHES = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""How far back in level a block may go, tried in turn while there is `ROOM`: filling a small gap
+must not undo the selector's choice, and no large gap is left because a few blocks move in leaps."""
+ROOM = 1e-3
+"""A gap to the budget that is worth more reach, as a share of the whole model."""
 
 
 def give_back(problem: Problem, counts: Counts, level: float) -> Counts:
     """The counts with as many units given back as still fit within reach of the level."""
-    wanted = problem.wanted(max(0.0, level - REACH))
-    ceilings = {block: _ceiling(block, counts, wanted) for block in problem.blocks}
     ladders = {id: values.sort(descending=True).values for id, values in problem.ranked.items()}
+    for reach in REACHES:
+        wanted = problem.wanted(max(0.0, level - reach))
+        ceilings = {block: _ceiling(block, counts, wanted) for block in problem.blocks}
+        counts = _fill(problem, counts, ceilings, ladders)
+        if problem.room(counts) < ROOM or reach >= level:
+            break
+    return counts
+
+
+def _fill(
+    problem: Problem, counts: Counts, ceilings: Mapping[Block, int], ladders: Mapping[str, Tensor]
+) -> Counts:
+    """Round after round each block takes one step, until none fits or all are at their ceiling."""
     open_ = list(problem.blocks)
     while open_:
         still_open = set()
@@ -55,7 +69,7 @@ def _step(problem: Problem, block: Block, counts: Counts, ceiling: int) -> Count
     if not any(group.axis.index in problem.coupled for group in block.groups):
         return raised
     wanted = {**problem.whole, **raised}
-    solved = {**problem.whole, **problem.solve(wanted).counts}
+    solved = problem.possible(wanted)
     if any(solved[index] < count for index, count in wanted.items()):
         return None  # the model's arithmetic would take units from another group
     return solved if problem.fits(solved) else None

@@ -6,7 +6,7 @@ Counts are dictionaries from axis index to units kept, as in `core.dims`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from torch import Tensor
@@ -31,6 +31,7 @@ class Problem:
     """Everything a search needs to know.
 
     scores: as given. ranked: normalised, of the groups that may move.
+    solved: answers of the count solver so far.
     """
 
     graph: Graph
@@ -41,6 +42,9 @@ class Problem:
     blocks: tuple[Block, ...]
     ranked: Mapping[str, Tensor]
     notes: tuple[str, ...]
+    solved: dict[tuple[tuple[int, int], ...], dict[int, int]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @cached_property
     def dense(self) -> Cost:
@@ -61,13 +65,34 @@ class Problem:
             for group in block.groups
         }
 
-    def solve(self, wanted: Mapping[int, int]) -> Solution:
-        """The nearest counts that the model's own arithmetic and the rules allow."""
+    def solve(self, wanted: Counts) -> Solution:
+        """The nearest counts that the model's own arithmetic and the rules allow, with fields."""
         return solve_counts(self.graph, wanted, allowed=self._allowed, relations=self._equalities)
+
+    def possible(self, wanted: Counts) -> dict[int, int]:
+        """The counts of `solve` alone, for every axis of `wanted`; solved once per question.
+
+        Only tied axes need the solver, and they are few: a search asks the same about them again
+        and again while the others move.
+        """
+        tied = {index: count for index, count in wanted.items() if index in self.coupled}
+        key = tuple(sorted(tied.items()))
+        if key not in self.solved:
+            self.solved[key] = {**{i: self.whole[i] for i in tied}, **self.solve(tied).counts}
+        return {**wanted, **self.solved[key]}
 
     def fits(self, counts: Counts) -> bool:
         """Whether the budget is met; without one, never: pruning goes as far as the rules allow."""
         return self.budget is not None and self.budget.met(self.costs.cost(counts), self.dense)
+
+    def room(self, counts: Counts) -> float:
+        """How much of the budget is left, relative to the whole model; the scarcest metric's."""
+        assert self.budget is not None
+        cost = self.costs.cost(counts)
+        return min(
+            (limit.allowed(self.dense) - limit.value(cost)) / max(limit.value(self.dense), 1)
+            for limit in self.budget.limits
+        )
 
     def share(self, counts: Counts) -> float:
         """Cost relative to the whole model, summed over the budget's metrics."""
@@ -86,7 +111,12 @@ class Problem:
 
     @cached_property
     def _allowed(self) -> dict[int, tuple[int, ...]]:
-        return {g.axis.index: block.allowed for block in self.blocks for g in block.groups}
+        return {
+            group.axis.index: block.allowed
+            for block in self.blocks
+            for group in block.groups
+            if group.axis.index in self.coupled and len(block.allowed) < block.size
+        }
 
     @cached_property
     def _equalities(self) -> tuple[Relation, ...]:
@@ -107,17 +137,21 @@ class Problem:
         composite = []
         for relation in self.graph.relations:
             sides = (relation.left, relation.right)
-            field = next((side for side in sides if isinstance(side, Field)), None)
+            owner = next((side for side in sides if isinstance(side, Field)), None)
             size = next((side for side in sides if isinstance(side, Size)), None)
-            if relation.op == "eq" and relation.holds and field and size:
-                definitions.setdefault(field, set()).add(size)
+            if relation.op == "eq" and relation.holds and owner and size:
+                definitions.setdefault(owner, set()).add(size)
             else:
                 composite += [leaf for side in sides for leaf in leaves(side)]
         tied = {leaf for leaf in composite if isinstance(leaf, Size)}
-        for field, sizes in definitions.items():
-            if len(sizes) > 1 or field in composite:
+        for owner, sizes in definitions.items():
+            if len(sizes) > 1 or owner in composite:
                 tied |= sizes
-        return frozenset(axis.index for size in tied for axis in axes_of(size.dim))
+        axes = {axis.index for size in tied for axis in axes_of(size.dim)}
+        for block in self.blocks:
+            together = {group.axis.index for group in block.groups}
+            axes |= together if together & axes else set()
+        return frozenset(axes)
 
 
 def _size(axis: Axis) -> Size:

@@ -27,20 +27,19 @@ def search(problem: Problem) -> Solution:
     if problem.budget is not None and problem.fits({}):
         return problem.solve({})
     deepest = problem.constraints.deepest
-    floor = problem.solve(problem.wanted(deepest))
     if problem.budget is None:
-        return floor
-    if not problem.fits(floor.counts):
-        raise BudgetError(explain_conflict(problem, floor.counts))
-    shallow, deep, best = 0, GRID, floor  # whole does not fit, the deepest does
+        return problem.solve(problem.wanted(deepest))
+    floor = problem.possible(problem.wanted(deepest))
+    if not problem.fits(floor):
+        raise BudgetError(explain_conflict(problem, floor))
+    shallow, deep = 0, GRID  # whole does not fit, the deepest does
     while deep - shallow > 1:
         middle = (shallow + deep) // 2
-        solution = problem.solve(problem.wanted(deepest * middle / GRID))
-        if problem.fits(solution.counts):
-            deep, best = middle, solution
-        else:
-            shallow = middle
-    return _settle(problem, best, give_back(problem, best.counts, deepest * deep / GRID))
+        fits = problem.fits(problem.possible(problem.wanted(deepest * middle / GRID)))
+        shallow, deep = (shallow, middle) if fits else (middle, deep)
+    level = deepest * deep / GRID
+    base = problem.solve(problem.wanted(level))
+    return _settle(problem, base, give_back(problem, base.counts, level))
 
 
 def _settle(problem: Problem, base: Solution, counts: Counts) -> Solution:
