@@ -150,3 +150,10 @@ def test_command_line_is_frozen() -> None:
 
     expected = (GOLDEN / "cli_flags.txt").read_text(encoding="utf-8").splitlines()
     assert describe_flags() == expected, "if this change is wanted: make golden"
+
+
+def test_every_public_name_is_documented() -> None:
+    documented = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    names = (GOLDEN / "public_api.txt").read_text(encoding="utf-8").split()
+    missing = [name for name in names if f".{name}\n" not in documented]
+    assert [name for name in missing if not name.endswith("Error")] == []
