@@ -300,7 +300,10 @@ def digits_loop(digits: Any, folder: Path | None, events: int | None) -> Any:
 
     def step(model: nn.Module, fraction: float) -> tuple[nn.Module, str]:
         tick()
-        return prune(model, fraction)
+        small, plan = prune(model, fraction)
+        with torch.no_grad():  # as methods do that make up for what they remove
+            small[3].bias[0] += 0.1
+        return small, plan
 
     def recover(model: nn.Module, attempt: Attempt) -> None:
         finetune(
@@ -330,7 +333,7 @@ def digits_loop(digits: Any, folder: Path | None, events: int | None) -> Any:
 def test_killed_anywhere_the_loop_ends_the_same(digits: Any, tmp_path: Path) -> None:
     expected = digits_loop(digits, None, None)
     assert {step.accepted for step in expected.history} == {True, False}
-    for events in (1, 2, 5, 8, 14, 23):
+    for events in (1, 2, 3, 5, 8, 11, 14):
         folder = tmp_path / str(events)
         with pytest.raises(Killed):
             digits_loop(digits, folder, events)
