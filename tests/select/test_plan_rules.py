@@ -9,7 +9,9 @@ import torch
 
 from secateur.core.expressions import Binary, Field, Relation, Size
 from secateur.core.lookup import names
+from secateur.select.constraints import Constraints
 from secateur.select.plan import plan
+from secateur.select.problem import make_problem
 
 SELECTORS = names("secateur.select")
 
@@ -143,3 +145,46 @@ def test_the_models_own_arithmetic_holds(graph, scores) -> None:
         fields = {str(c.field): c.after for c in found.changes}
         assert fields["l3.in_features"] == sizes["w3"]
     assert Field("l3", "in_features") in graph.fields
+
+
+@pytest.fixture
+def tied(make_chain):
+    """w1 == 4 * f and w2 == 6 * f for a field f of the model: they move in leaps of 4 and 6."""
+    graph = make_chain([3, 16, 24, 400, 5])
+    axes = {group.id: group.axis for group in graph.groups}
+    f = Field("attention", "heads")
+    relations = (
+        Relation("eq", Binary("mul", f, 4), Size((axes["w1"],))),
+        Relation("eq", Binary("mul", f, 6), Size((axes["w2"],))),
+    )
+    return replace(graph, relations=(*graph.relations, *relations), fields={**graph.fields, f: 4})
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+@pytest.mark.parametrize("share", [25, 50, 62, 90])
+def test_leaps_of_tied_groups_leave_no_gap(tied, make_scores, selector, share) -> None:
+    found = plan(tied, make_scores(tied), budget=f"params={share}%", selector=selector)
+    sizes = {"w1": 16, "w2": 24, "w3": 400} | kept(found)
+    assert sizes["w1"] * 6 == sizes["w2"] * 4
+    heads = [c.after for c in found.changes if c.field.name == "heads"]
+    assert heads == ([sizes["w1"] // 4] if sizes["w1"] < 16 else [])
+    # one unit of the free group w3 costs its row of w2 inputs and 5 outputs
+    left = share / 100 * found.before.params - found.after.params
+    assert 0 <= left < max(sizes["w2"] + 5, 1e-3 * found.before.params)
+
+
+def test_counts_asked_alone_are_those_of_the_whole_solution(tied, make_scores) -> None:
+    problem = make_problem(tied, make_scores(tied), None, Constraints(keep=0.5, min_units=3))
+    assert problem.coupled == {1, 2}
+    for level in (0.1, 0.3, 0.5, 0.9):
+        wanted = problem.wanted(level)
+        solution = problem.solve(wanted)
+        assert problem.possible(wanted) == {**problem.whole, **solution.counts}
+
+
+def test_rules_that_the_arithmetic_excludes(tied, make_scores) -> None:
+    # multiples of 16 leave w1 whole, so w2 cannot move either; w3 still can
+    found = plan(tied, make_scores(tied), budget="params=60%", multiple_of=16)
+    assert set(kept(found)) == {"w3"}
+    assert any(note.startswith("w1: left whole") for note in found.notes)
+    assert any(note.startswith("w2: asked") for note in found.notes)
