@@ -78,7 +78,7 @@ def spread_chart(measured: Sequence[tuple[str, str, Latency]]) -> str:
     most = 1.25 * max(latency.p90_ms for _, _, latency in measured)
     body = []
     bottom = SPREAD_ROW * len(measured)
-    for tick in ticks(0.0, most, most=4):
+    for tick in ticks(0.0, most, most=6):
         x = MARGIN + (WIDE - 18 - MARGIN) * tick / most
         body.append(element("line", x1=x, x2=x, y1=0.0, y2=bottom, class_="rule"))
         body.append(
@@ -86,7 +86,7 @@ def spread_chart(measured: Sequence[tuple[str, str, Latency]]) -> str:
         )
     for index, (name, kind, latency) in enumerate(measured):
         body.append(_spread_row(name, kind, latency, index * SPREAD_ROW, most))
-    body.append(text("ms", MARGIN - 8, bottom + 18, class_="tick", text_anchor="end"))
+    body.append(text("ms", MARGIN - 14, bottom + 18, class_="tick", text_anchor="end"))
     label = "Latency of every round: " + "; ".join(
         f"{name} median {milliseconds(latency.median_ms)}, middle 80 % "
         f"{milliseconds(latency.p10_ms)} to {milliseconds(latency.p90_ms)}"
