@@ -32,6 +32,7 @@ class LiveSize:
     product: Product
 
 
+_NOT_THE_MODEL = frozenset({"torch", "secateur", "jaxtyping", "beartype"})
 _EQUALITIES = (("eq", True), ("ne", False))
 LiveExpression = int | LiveSize | Field | Binary
 
@@ -86,9 +87,9 @@ def location(depth: int = 1) -> str:
     """`file.py:line` of the nearest caller outside torch and this package."""
     frame: FrameType | None = sys._getframe(depth)
     while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_TORCH, _HERE)):
-            return f"{os.path.basename(name)}:{frame.f_lineno}"
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _NOT_THE_MODEL:
+            return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return "torch"
 
