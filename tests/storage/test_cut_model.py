@@ -106,7 +106,7 @@ def test_another_process_computes_the_same(
         "from secateur.storage.layout import load_example\n"
         "torch.set_num_threads(1)\n"
         "model = load(sys.argv[1], net_code.model_fn).eval()\n"
-        "save_file({'out': model(*load_example(sys.argv[1])).detach()}, sys.argv[2])\n"
+        "save_file({'out': model(load_example(sys.argv[1])).detach()}, sys.argv[2])\n"
     )
     source = Path(__file__).parents[2] / "src"
     places = os.pathsep.join([str(source), str(Path(code.__file__).parent)])

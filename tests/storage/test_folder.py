@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,14 +84,24 @@ def test_saving_and_loading_leave_the_bytes_the_same(saved: tuple[Tied, Path]) -
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
-def test_example_inputs_come_back(saved: tuple[Tied, Path], tmp_path: Path) -> None:
-    example = load_example(saved[1])
-    assert isinstance(example, tuple)
-    assert torch.equal(example[0], torch.tensor([[1, 2]]))
-    save(saved[0], tmp_path / "named", example={"tokens": torch.tensor([[4]])})
-    named = load_example(tmp_path / "named")
-    assert isinstance(named, dict)
-    assert torch.equal(named["tokens"], torch.tensor([[4]]))
+@pytest.mark.parametrize(
+    "example",
+    [
+        torch.arange(3.0),
+        (torch.ones(2, 1), torch.tensor([4])),
+        {"tokens": torch.tensor([[4]]), "use_cache": False, "scale": None},
+        ([torch.ones(1), {"mask": torch.tensor([True])}], "mode", 2.5),
+    ],
+)
+def test_example_inputs_come_back(tmp_path: Path, example: Any) -> None:
+    save(nn.Linear(1, 1), tmp_path / "out", example=example)
+    assert repr(load_example(tmp_path / "out")) == repr(example)
+
+
+def test_example_inputs_that_cannot_be_saved_are_named(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match=r"example input x\.0 is a object"):
+        save(nn.Linear(1, 1), tmp_path / "out", example={"x": [object()]})
+    assert not list(tmp_path.iterdir())
 
 
 def test_model_fn_on_meta_is_filled(tmp_path: Path) -> None:

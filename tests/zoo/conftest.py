@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-
-from torchvision_ops import define_torchvision_ops
-
-define_torchvision_ops()
+importlib.import_module("torchvision_ops").define_torchvision_ops()

@@ -112,8 +112,8 @@ def test_saved_folder_is_rebuilt_from_its_source(code: str, tmp_path: Path) -> N
     save(model, tmp_path / "out", source=f"{code}:small", example=torch.zeros(5, 3))
     loaded = load_model(str(tmp_path / "out"))
     assert torch.equal(loaded.model.get_parameter("weight"), model.weight)
-    assert isinstance(loaded.example_inputs, tuple)
-    assert torch.equal(loaded.example_inputs[0], torch.zeros(5, 3))
+    assert isinstance(loaded.example_inputs, torch.Tensor)
+    assert torch.equal(loaded.example_inputs, torch.zeros(5, 3))
     assert torch.equal(loaded.model_fn().get_parameter("bias"), model.bias)
 
 

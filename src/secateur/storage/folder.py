@@ -33,7 +33,6 @@ from secateur.storage.layout import (
     BUFFERS,
     PLAN,
     WEIGHTS,
-    Example,
     describe,
     refuse_foreign,
     write_evidence,
@@ -50,7 +49,7 @@ def save(
     folder: str | Path,
     *,
     plan: Plan | None = None,
-    example: Example | None = None,
+    example: Any = None,
     source: str | None = None,
     tokenizer: Any = None,
 ) -> None:
@@ -84,7 +83,7 @@ def _save_folder(
     folder: Path,
     *,
     plan: Plan | None,
-    example: Example | None,
+    example: Any,
     source: str | None,
 ) -> None:
     state = collect(model, changed=() if plan is None else plan.tensors)

@@ -45,7 +45,7 @@ _TOKENIZER_FILES = (
     "chat_template.jinja",
     "preprocessor_config.json",
 )
-_ADVICE = "plan again with constraints='huggingface'"
+_ADVICE = "plan on secateur.storage.huggingface.expressible(graph, model) instead of on the graph"
 
 
 class CannotExpressError(StorageError):
@@ -259,7 +259,7 @@ def _config_of(model: nn.Module) -> Any:
 def _config_class() -> type:
     import transformers
 
-    kind: type = transformers.PreTrainedConfig
+    kind: type = transformers.PretrainedConfig  # the name that versions 4 and 5 share
     return kind
 
 

@@ -7,30 +7,25 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from secateur.core.errors import StorageError
 from secateur.core.fingerprint import fingerprint
 from secateur.core.plan import Plan
+from secateur.storage.examples import encode, read_example
 from secateur.storage.manifest import Manifest, entries, is_ours
 
 WEIGHTS = "model.safetensors"
 BUFFERS = "buffers.safetensors"
 EXAMPLE = "example.safetensors"
 PLAN = "plan.json"
-Example = Tensor | tuple[Tensor, ...] | Mapping[str, Tensor]
 
 
-def load_example(folder: str | Path) -> Example | None:
-    """The example inputs saved with the model, or None."""
+def load_example(folder: str | Path) -> Any:
+    """The example inputs saved with the model, as they were given; None where there are none."""
     path = Path(folder) / EXAMPLE
-    if not path.is_file():
-        return None
-    tensors = load_file(path)
-    if all(name.isdigit() for name in tensors):
-        return tuple(tensors[name] for name in sorted(tensors, key=int))
-    return tensors
+    return read_example(path) if path.is_file() else None
 
 
 def refuse_foreign(folder: Path) -> None:
@@ -44,21 +39,24 @@ def refuse_foreign(folder: Path) -> None:
         raise StorageError(f"{folder} is a file; choose a new folder")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
+) -> None:
     """Write a safetensors file. Raises: OSError when the disk refuses."""
     try:
-        save_file(dict(tensors), path, metadata={"format": "pt"})
+        save_file(dict(tensors), path, metadata={"format": "pt", **(metadata or {})})
     except SafetensorError as error:
         # the writer reports a full disk as its own kind of error
         raise OSError(str(error)) from error
 
 
-def write_evidence(folder: Path, *, plan: Plan | None, example: Example | None) -> None:
+def write_evidence(folder: Path, *, plan: Plan | None, example: Any) -> None:
     """Write plan and example inputs beside the weights."""
     if plan is not None:
         (folder / PLAN).write_text(plan.to_json(), encoding="utf-8")
     if example is not None:
-        write_tensors(folder / EXAMPLE, _named_example(example))
+        tensors, metadata = encode(example)
+        write_tensors(folder / EXAMPLE, tensors, metadata=metadata)
 
 
 def describe(
@@ -78,17 +76,3 @@ def describe(
         changes=changes,
         source=source,
     )
-
-
-def _named_example(example: Example) -> dict[str, Tensor]:
-    if isinstance(example, Tensor):
-        example = (example,)
-    named = (
-        dict(example)
-        if isinstance(example, Mapping)
-        else {str(position): tensor for position, tensor in enumerate(example)}
-    )
-    strange = [name for name, value in named.items() if not isinstance(value, Tensor)]
-    if strange:
-        raise StorageError(f"example inputs {strange} are no tensors; leave example out")
-    return {name: tensor.detach().clone().contiguous().cpu() for name, tensor in named.items()}
