@@ -19,7 +19,8 @@ class Constraints:
     """How a plan is made, besides its budget.
 
     selector: name of a file of `select/`. normalise: what each group's scores are divided by
-    before groups are compared: "none", "mean" or "max". keep: share of units that stays, of each
+    before groups are compared: "none", "mean" or "max"; scores that are changes of the loss, as
+    "taylor" gives, need none. keep: share of units that stays, of each
     group for "uniform", of all for "global"; sparsity: one minus it. threshold: units with a
     (raw) score of at least this stay. min_units: no group gets smaller than this. multiple_of:
     counts are multiples of this, or the group stays whole. keep_modules: glob patterns of modules
