@@ -43,6 +43,7 @@ def render(result: Result) -> str:
         "amount": words.amount,
         "scientific": words.scientific,
         "ms": words.milliseconds,
+        "tied": lambda text: str(text).replace(" %", "\u00a0%"),
     }
     template = environment.from_string(_asset("template.html.j2"))
     return template.render(
@@ -59,10 +60,7 @@ def render(result: Result) -> str:
         scores=sections.score_figures(result.explanation.scores),
         few=FEW,
         curve_names=[(sections.colour(curve.name), curve.name) for curve in result.curves],
-        groups=[
-            (group, sections.status(group), sections.proved(group, result.proof))
-            for group in result.explanation.groups
-        ],
+        groups=sections.ordered_groups(result.explanation.groups, result.proof),
         widest=max((width.before for width in result.explanation.widths), default=1),
         settings=sections.settings(result.settings),
         squares=_squares(result),

@@ -137,9 +137,12 @@ def comparison(result: Result) -> tuple[tuple[str, str, tuple[tuple[str, str], .
 
 
 def bar_figures(result: Result) -> tuple[Figure, ...]:
-    """One chart a column, for what was measured."""
+    """One chart a column; throughput, the inverse of latency, only where there is room."""
+    measured = columns(result)
+    if len(measured) > 6:
+        measured = tuple(column for column in measured if column.caption != "Throughput")
     found = []
-    for column in columns(result):
+    for column in measured:
         bars = [
             Bar(row.name, colour(row.name), column.read(row), column.write(column.read(row)))
             for row in result.rows
@@ -193,6 +196,15 @@ def status(group: GroupRow) -> str:
     if group.kept < group.size:
         return "cut"
     return "pinned" if group.pinned is not None else "whole"
+
+
+def ordered_groups(
+    groups: Sequence[GroupRow], proof: Proof | None
+) -> tuple[tuple[GroupRow, str, str], ...]:
+    """Groups with their status and proof: cut ones first, pinned ones last."""
+    order = ("cut", "whole", "pinned")
+    by_status = sorted(groups, key=lambda group: order.index(status(group)))
+    return tuple((group, status(group), proved(group, proof)) for group in by_status)
 
 
 def proved(group: GroupRow, proof: Proof | None) -> str:
