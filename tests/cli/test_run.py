@@ -173,6 +173,79 @@ def test_a_dry_run_writes_nothing(secateur: Type, recipe: Path, workplace: Path)
     assert {each for each in workplace.iterdir() if each.name != "__pycache__"} == before
 
 
+LOOP = "loop:\n  steps: 2\n  max_drop: 0.5\n"
+
+
+def test_the_loop_ends_in_one_plan(secateur: Type, recipe: Path) -> None:
+    recipe.write_text(RECIPE.format(out="run") + LOOP, encoding="utf-8")
+    typed = secateur("run", recipe, "--json")
+    assert typed.exit_code == 0, typed.stderr
+    steps = json.loads(Path("run/steps.json").read_text(encoding="utf-8"))
+    accepted = [step for step in steps["history"] if step["accepted"]]
+    assert steps["met"]
+    assert len(accepted) >= 2
+    body = typed.json
+    assert body["pruned"]["params"] <= 0.6 * body["dense"]["params"]
+    assert body["random"]["params"] <= body["pruned"]["params"]
+    assert body["proof"]["groups_checked"] == 2
+    assert len(Path("run/log.jsonl").read_text(encoding="utf-8").splitlines()) == 3 * len(accepted)
+    again = secateur("inspect", "run/model", "--json").json
+    assert again["cost"]["params"] == body["pruned"]["params"]
+
+
+def test_an_interrupted_loop_goes_on_and_ends_the_same(
+    secateur: Type, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe.write_text(RECIPE.format(out="run") + "baseline: false\n" + LOOP, encoding="utf-8")
+    assert secateur("run", recipe, "--out", "undisturbed").exit_code == 0
+    epoch, count = Run.train_epoch_, 0
+
+    def interrupted(self: Run, on_step: Callable[[int, float], None]) -> Any:
+        nonlocal count
+        count += 1
+        if count == 5:  # in the second step's second epoch
+            raise KeyboardInterrupt
+        return epoch(self, on_step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "train_epoch_", interrupted)
+        assert secateur("run", recipe).exit_code == 130
+    refused = secateur("run", recipe, "--batch-size", "32")
+    assert refused.exit_code == 1
+    assert "batch_size was 64 and is now 32" in refused.stderr
+    assert secateur("run", recipe).exit_code == 0
+    assert_same_model(Path("run/model"), Path("undisturbed/model"))
+    assert Path("run/plan.json").read_text() == Path("undisturbed/plan.json").read_text()
+
+
+def test_a_floor_in_the_way_is_an_error_and_the_best_model_is_kept(
+    secateur: Type, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def share_of_parameters(model: torch.nn.Module, data: object) -> float:
+        return sum(p.numel() for p in model.parameters()) / 1914
+
+    monkeypatch.setattr("secateur.cli.sources.accuracy", share_of_parameters)
+    text = RECIPE.format(out="run") + "baseline: false\nloop:\n  steps: 4\n  floor: 0.8\n"
+    recipe.write_text(text.replace("60%", "40%"), encoding="utf-8")
+    for _ in range(2):
+        typed = secateur("run", recipe)
+        assert (typed.exit_code, typed.stdout) == (1, "")
+        assert "the budget was not reached" in typed.stderr
+    result = json.loads(Path("run/result.json").read_text(encoding="utf-8"))
+    assert 0.8 * 1914 <= result["pruned"]["params"] < 1914
+    assert secateur("inspect", "run/model").exit_code == 0
+
+
+def test_the_loop_needs_data_and_one_limit(secateur: Type) -> None:
+    without = secateur("run", "--model", "my_models:mlp", "--budget", "macs=50%", "--steps", "2")
+    assert without.exit_code == 1
+    assert "name data" in without.stderr
+    both = ("--budget", "macs=50%,params=50%", "--data", "digits", "--steps", "2")
+    two = secateur("run", "--model", "my_models:cnn", *both)
+    assert two.exit_code == 2
+    assert "toward one limit" in two.stderr
+
+
 def test_without_data_and_without_a_recipe(secateur: Type) -> None:
     typed = secateur("run", "--model", "my_models:mlp", "--sparsity", "0.5", "--out", "bare")
     assert typed.exit_code == 0, typed.stderr

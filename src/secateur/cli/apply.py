@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console, RenderableType
 from rich.console import Group as Stacked
-from rich.console import RenderableType
 
 from secateur.cli.output import say
 from secateur.cli.plan import cost_table, widths_table
@@ -40,7 +40,8 @@ class Applied:
             "path": None if self.path is None else str(self.path),
         }
 
-    def __rich__(self) -> RenderableType:
+    def print_on(self, console: Console) -> None:
+        """As tables and lines."""
         parts: list[RenderableType] = [cost_table(self.plan), ""]
         if self.path is None:
             parts += [widths_table(self.plan), ""]
@@ -50,7 +51,7 @@ class Applied:
             parts += proof_lines(self.proof)
         if self.path is not None:
             parts.append(f"saved in {self.path}")
-        return Stacked(*parts)
+        console.print(Stacked(*parts))
 
 
 def apply_plan(settings: ApplySettings) -> Applied:

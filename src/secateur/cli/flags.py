@@ -39,13 +39,17 @@ def argument(help: str, *, default: Any = MISSING) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def section(settings: type, *, help: Mapping[str, str] | None = None) -> Any:
+def section(settings: type, *, help: Mapping[str, str] | None = None, absent: bool = False) -> Any:
     """A settings field that holds another settings dataclass, by default all its defaults.
 
     help: for a dataclass of another package, the fields that become flags and what they do; its
-    other fields can be set in a recipe only.
+    other fields can be set in a recipe only. absent: by default there is no such section, and
+    any of its flags brings it in.
     """
-    return field(default_factory=settings, metadata={"help": help, "kind": SECTION})
+    metadata = {"help": help, "kind": SECTION}
+    if absent:
+        return field(default=None, metadata=metadata)
+    return field(default_factory=settings, metadata=metadata)
 
 
 @dataclass(frozen=True, slots=True)

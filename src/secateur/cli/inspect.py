@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from rich.console import Console, RenderableType
 from rich.console import Group as Stacked
-from rich.console import RenderableType
 from rich.table import Table
 
 from secateur.cli.output import table
@@ -32,7 +32,8 @@ class Inspection:
         """The graph and its cost."""
         return {"model": self.model, "cost": self.cost.to_json(), **self.graph.to_json()}
 
-    def __rich__(self) -> RenderableType:
+    def print_on(self, console: Console) -> None:
+        """As tables and lines."""
         graph = self.graph
         pinned = [group for group in graph.groups if group.pinned is not None]
         parts: list[RenderableType] = [self._heading(), "", _free_table(graph.free)]
@@ -43,7 +44,7 @@ class Inspection:
             f"warning: operator {name} has no rule (ran {count} times); what it touches is pinned"
             for name, count in graph.unknown_ops.items()
         ]
-        return Stacked(*parts)
+        console.print(Stacked(*parts))
 
     def _heading(self) -> str:
         cost = self.cost

@@ -9,7 +9,7 @@ import json
 import sys
 from typing import Any, Protocol, runtime_checkable
 
-from rich.console import Console, RenderableType
+from rich.console import Console
 from rich.table import Table
 
 PIPED_WIDTH = 120
@@ -24,7 +24,7 @@ class Shown(Protocol):
         """For `--json`."""
         ...
 
-    def __rich__(self) -> RenderableType:
+    def print_on(self, console: Console) -> None:
         """For people."""
         ...
 
@@ -34,8 +34,9 @@ def show(result: Shown, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps(result.to_json(), indent=1))
         return
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
-    console.print(result)
+    width = None if sys.stdout.isatty() else PIPED_WIDTH
+    # names of groups and files may look like markup
+    result.print_on(Console(width=width, markup=False, emoji=False, highlight=False))
 
 
 def say(text: str) -> None:

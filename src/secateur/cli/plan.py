@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console, RenderableType
 from rich.console import Group as Stacked
-from rich.console import RenderableType
 from rich.table import Table
 
 from secateur.cli.output import table
 from secateur.cli.settings import PlanSettings, Pruning
 from secateur.cli.sources import calibration, fetch_data, fetch_model, loss_fn, on_device
+from secateur.core.budget import Budget
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
 from secateur.report.words import amount, change, size
@@ -37,11 +38,12 @@ class Planned:
         """The plan and its hash."""
         return {"hash": self.plan.hash, **json.loads(self.plan.to_json())}
 
-    def __rich__(self) -> RenderableType:
+    def print_on(self, console: Console) -> None:
+        """As tables and lines."""
         parts: list[RenderableType] = [cost_table(self.plan), "", widths_table(self.plan)]
         parts += [f"note: {note}" for note in self.plan.notes]
         parts += ["", f"plan {self.plan.hash[:12]}" + (f" in {self.path}" if self.path else "")]
-        return Stacked(*parts)
+        console.print(Stacked(*parts))
 
 
 def make_plan(settings: PlanSettings) -> Planned:
@@ -77,14 +79,19 @@ def score_units(pruning: Pruning, loaded: LoadedModel, graph: Graph, data: Data 
     )
 
 
-def plan_units(pruning: Pruning, graph: Graph, scores: Scores) -> Plan:
-    """The plan that the settings ask for; it records them. Raises: BudgetError, ValueError."""
+def plan_units(
+    pruning: Pruning, graph: Graph, scores: Scores, *, budget: Budget | None = None
+) -> Plan:
+    """The plan that the settings ask for, or one to another budget; it records them.
+
+    Raises: BudgetError, ValueError.
+    """
     from secateur.select.plan import plan
 
     return plan(
         graph,
         scores,
-        budget=pruning.budget,
+        budget=pruning.budget if budget is None else budget,
         constraints=pruning.select,
         settings={"criterion": pruning.criterion, "seed": pruning.seed},
     )

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Group as Stacked
-from rich.console import RenderableType
+from rich.console import Console
 
-from secateur.cli.output import table
 from secateur.cli.settings import ReportSettings
 from secateur.report.record import load_result, result_to_json
 from secateur.report.result import Result
-from secateur.report.verdict import headline, warnings
-from secateur.report.words import amount, milliseconds, percent, rate, size
+from secateur.report.table import print_result
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,26 +26,11 @@ class Reported:
         page = None if self.page is None else str(self.page)
         return {"page": page, **result_to_json(self.result)}
 
-    def __rich__(self) -> RenderableType:
-        numbers = frozenset({"params", "MACs", "size", "latency", "throughput", "accuracy"})
-        rows = table(
-            "", "params", "MACs", "size", "latency", "throughput", "accuracy", numbers=numbers
-        )
-        for row in self.result.rows:
-            rows.add_row(
-                row.name,
-                amount(row.params),
-                amount(row.macs),
-                size(row.size_bytes),
-                milliseconds(row.latency_ms),
-                rate(row.throughput_per_s),
-                percent(row.accuracy),
-            )
-        parts: list[RenderableType] = [headline(self.result), "", rows, ""]
-        parts += [f"warning: {line}" for line in warnings(self.result)]
+    def print_on(self, console: Console) -> None:
+        """Headline, table, proof and warnings, as the page says them."""
+        print_result(self.result, console=console)
         if self.page is not None:
-            parts.append(f"report: {self.page}")
-        return Stacked(*parts)
+            console.print(f"report: {self.page}")
 
 
 def report(settings: ReportSettings) -> Reported:

@@ -14,14 +14,25 @@ from typing import Any
 
 from torch import nn
 
+from secateur.cli.loop import only_limit
 from secateur.cli.output import say
 from secateur.cli.plan import Planned, plan_units, score_units
 from secateur.cli.report import Reported
 from secateur.cli.run_directory import RunDirectory, open_run, read_scores
 from secateur.cli.settings import RunSettings
-from secateur.cli.sources import fetch_data, fetch_model, make_batches
-from secateur.cli.stages import Subject, Variant, log_rows, planned, proved, recovered, variants
+from secateur.cli.stages import (
+    Variant,
+    log_rows,
+    planned,
+    proved,
+    pruned_in_steps,
+    recovered,
+    variants,
+)
+from secateur.cli.subject import Subject, fetch_subject
 from secateur.core.atomic import write_text
+from secateur.core.budget import Budget, Limit
+from secateur.core.errors import BudgetError
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
 from secateur.report.record import load_result, save_result
@@ -35,36 +46,34 @@ def run(settings: RunSettings) -> Reported | Planned:
     Raises: every error of the stages, StorageError for another run's directory.
     """
     if settings.dry_run:
-        subject = _subject(settings)
+        subject = fetch_subject(settings)
         scores = score_units(settings, subject.loaded, subject.graph, subject.data)
         return Planned(plan_units(settings, subject.graph, scores), None)
     directory = open_run(settings.out, _decisive(settings))
     if directory.result.exists():
         say(f"{directory.path} is finished already")
         return _told(directory, load_result(directory.result))
-    subject = _subject(settings)
+    subject = fetch_subject(settings)
     write_text(directory.graph, json.dumps(subject.graph.to_json(), indent=1) + "\n")
     ways = variants(directory, settings)
-    plans = {way.name: planned(subject, way) for way in ways}
+    plans, models, budget = {}, {}, None
+    if settings.loop is not None:
+        plan, model = pruned_in_steps(subject, ways[0], directory.steps)
+        plans["pruned"], models["pruned"] = plan, model
+        budget = _as_small_as(plan, only_limit(settings.budget))
+    for way in ways[len(plans) :]:
+        plans[way.name] = planned(subject, way, budget=budget)
     proof = proved(subject, plans["pruned"], directory.proof)
-    models = {way.name: recovered(subject, way, plans[way.name]) for way in ways}
+    for way in ways[len(models) :]:
+        models[way.name] = recovered(subject, way, plans[way.name])
     result = _measured(subject, ways, plans, models, proof)
     save_result(result, directory.result)
     return _told(directory, result)
 
 
-def _subject(settings: RunSettings) -> Subject:
-    from secateur.graph import trace
-
-    loaded = fetch_model(settings, seed=settings.seed, device=settings.device)
-    data = fetch_data(settings.data)
-    batches = None
-    if data is None:
-        say("no data was named: nothing is recovered, and accuracy is not measured")
-    else:
-        batches = make_batches(data, batch_size=settings.batch_size, seed=settings.seed)
-    say(f"tracing {settings.model}")
-    return Subject(settings, loaded, trace(loaded.model, loaded.example_inputs), data, batches)
+def _as_small_as(plan: Plan, limit: Limit) -> Budget:
+    """The budget that the loop reached, for a fair baseline."""
+    return Budget((Limit(limit.metric, None, limit.value(plan.after)),))
 
 
 def _measured(
@@ -140,7 +149,15 @@ def _curve(way: Variant) -> Curve | None:
 def _told(directory: RunDirectory, result: Result) -> Reported:
     from secateur.report.html import write_report
 
-    return Reported(result, write_report(result, directory.report))
+    page = write_report(result, directory.report)
+    if directory.steps.exists():
+        steps = json.loads(directory.steps.read_text(encoding="utf-8"))
+        if not steps["met"]:
+            raise BudgetError(
+                f"the budget was not reached: {steps['reason']}. The smallest model that held the "
+                f"floor is in {directory.model}, its report in {page}"
+            )
+    return Reported(result, page)
 
 
 def _decisive(settings: RunSettings) -> dict[str, Any]:

@@ -59,6 +59,10 @@ class RunDirectory:
         return self.path / "log.jsonl"
 
     @property
+    def steps(self) -> Path:
+        return self.path / "steps.json"
+
+    @property
     def model(self) -> Path:
         return self.path / "model"
 
@@ -74,12 +78,12 @@ class RunDirectory:
 def open_run(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
     """A new run directory, or the one that a run with the same settings left behind.
 
-    Raises: StorageError when the directory holds something else, or a run that got as far as a
-    plan with other settings; it names what differs.
+    Raises: StorageError when the directory holds something else, or a run with other settings
+    that got as far as a plan or a checkpoint; it names what differs.
     """
     directory = RunDirectory(path)
     if directory.settings.is_file():
-        if directory.plan.exists():
+        if directory.plan.exists() or directory.checkpoints.exists():
             _check_same(directory, settings)
         else:  # nothing that took long hangs on the old settings
             directory.scores.unlink(missing_ok=True)

@@ -68,6 +68,17 @@ class Pruning:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LoopSettings:
+    """Prune in steps and retrain after each, down to the budget or to the floor."""
+
+    steps: int = flag(5, "prune in so many steps, retraining after each")
+    remaining: Literal["geometric", "cubic"] = flag("geometric", "how much each step leaves")
+    floor: float | None = flag(None, "lowest accuracy on the validation split")
+    max_drop: float | None = flag(None, "lowest accuracy, as a drop from the dense model's")
+    retries: int = flag(3, "halved steps after one that fell below the floor")
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectSettings(Source):
     """What can be removed from a model, and what is pinned and why."""
 
@@ -109,6 +120,7 @@ class RunSettings(Pruning, Source):
     model: str = required(MODEL)
     out: Path = flag(Path("runs/latest"), "the run directory", short="-o")
     recover: FinetuneSettings | None = section(FinetuneSettings, help=RECOVERY)
+    loop: LoopSettings | None = section(LoopSettings, absent=True)
     batch_size: int = flag(64, "of training and evaluation")
     baseline: bool = flag(True, "cut and recover a copy at random too, to compare with")
     latency_batch: int | None = flag(None, "batch of the latency, by default the example's")

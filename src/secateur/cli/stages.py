@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torch import nn
 
@@ -17,28 +16,13 @@ from secateur.cli.output import say
 from secateur.cli.plan import plan_units, score_units
 from secateur.cli.run_directory import RunDirectory, once, read_scores, write_scores
 from secateur.cli.settings import RunSettings
-from secateur.cli.sources import Batches, loss_fn
+from secateur.cli.subject import Subject, finetune_
 from secateur.core.atomic import write_text
+from secateur.core.budget import Budget
 from secateur.core.errors import PlanMismatchError
-from secateur.core.graph import Graph
-from secateur.core.plan import Plan
+from secateur.core.plan import Plan, Scores
 from secateur.core.proof import Proof
 from secateur.train.log import EpochRow
-
-if TYPE_CHECKING:
-    from secateur.zoo.data import Data
-    from secateur.zoo.loaded import LoadedModel
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is pruned: the dense model, its graph, the data and the settings."""
-
-    settings: RunSettings
-    loaded: LoadedModel
-    graph: Graph
-    data: Data | None
-    batches: Batches | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +66,31 @@ def variants(directory: RunDirectory, settings: RunSettings) -> list[Variant]:
     ]
 
 
-def planned(subject: Subject, variant: Variant) -> Plan:
-    """The variant's plan, made now or read. Raises: BudgetError, ScoreError."""
+def scored(subject: Subject, variant: Variant) -> Scores:
+    """The variant's scores, made now or read. Raises: ScoreError."""
+    pruning = replace(subject.settings, criterion=variant.criterion)
+
+    def make() -> Scores:
+        say(f"{variant.name}: scoring by {variant.criterion}")
+        return score_units(pruning, subject.loaded, subject.graph, subject.data)
+
+    return once(
+        variant.scores,
+        make=make,
+        write=lambda scores: write_scores(variant.scores, scores),
+        read=lambda: read_scores(variant.scores),
+    )
+
+
+def planned(subject: Subject, variant: Variant, *, budget: Budget | None = None) -> Plan:
+    """The variant's plan, made now or read; `budget` stands in for that of the settings.
+
+    Raises: BudgetError, ScoreError, PlanMismatchError.
+    """
     pruning = replace(subject.settings, criterion=variant.criterion)
 
     def make() -> Plan:
-        say(f"{variant.name}: scoring by {variant.criterion}")
-        scores = once(
-            variant.scores,
-            make=lambda: score_units(pruning, subject.loaded, subject.graph, subject.data),
-            write=lambda scores: write_scores(variant.scores, scores),
-            read=lambda: read_scores(variant.scores),
-        )
-        return plan_units(pruning, subject.graph, scores)
+        return plan_units(pruning, subject.graph, scored(subject, variant), budget=budget)
 
     plan = once(
         variant.plan,
@@ -136,18 +132,37 @@ def recovered(subject: Subject, variant: Variant, plan: Plan) -> nn.Module:
     Raises: TrainError, StorageError, CutError.
     """
     from secateur.cut import cut
-    from secateur.storage import load, save
 
-    loaded = subject.loaded
     if variant.model.exists():
-        device = next(loaded.model.parameters()).device
-        return load(variant.model, loaded.model_fn).to(device)
-    small = cut(loaded.model, plan)
+        return _saved(subject, variant)
+    small = cut(subject.loaded.model, plan)
     if subject.batches is not None and subject.settings.recover is not None:
         _recover_(small, subject, variant)
-    source = subject.settings.model
-    save(small, variant.model, plan=plan, example=loaded.example_inputs, source=source)
+    _save(small, subject, variant, plan)
     return small
+
+
+def pruned_in_steps(subject: Subject, variant: Variant, steps: Path) -> tuple[Plan, nn.Module]:
+    """Plan and model of the iterative loop, made now, gone on with, or read.
+
+    steps: where the loop's outcome is written. Raises: TrainError, BudgetError, CutError.
+    """
+    from secateur.cli.compose import compose
+    from secateur.cli.loop import accepted_log, prune_in_steps
+
+    if steps.exists():
+        return Plan.load(variant.plan), _saved(subject, variant)
+    folder = variant.checkpoints
+    result = prune_in_steps(subject, folder)
+    scored(subject, variant)
+    plans = [Plan.from_json(plan) for plan in result.plans]
+    settings = {**plans[-1].settings, "budget": subject.settings.budget, "steps": len(plans)}
+    plan = compose(subject.graph, plans, final=result.model, settings=settings)
+    plan.save(variant.plan)
+    write_text(variant.log, accepted_log(folder, result))
+    _save(result.model, subject, variant, plan)
+    write_text(steps, json.dumps(result.to_json(), indent=1) + "\n")
+    return plan, result.model
 
 
 def log_rows(variant: Variant) -> tuple[EpochRow, ...]:
@@ -159,19 +174,23 @@ def log_rows(variant: Variant) -> tuple[EpochRow, ...]:
 
 
 def _recover_(small: nn.Module, subject: Subject, variant: Variant) -> None:
-    from secateur.train.finetune import finetune
-
     batches, settings = subject.batches, subject.settings.recover
     assert batches is not None and settings is not None
-    if settings.seed == 0:
-        settings = replace(settings, seed=subject.settings.seed)
     say(f"{variant.name}: recovering for up to {settings.epochs} epochs")
-    log = finetune(
-        small,
-        batches.train,
-        settings=settings,
-        loss_fn=loss_fn,
-        validate=batches.validate,
-        checkpoint_dir=variant.checkpoints,
-    )
+    seed, folder = subject.settings.seed, variant.checkpoints
+    log = finetune_(small, batches, settings, seed=seed, folder=folder)
     write_text(variant.log, log.to_jsonl())
+
+
+def _save(model: nn.Module, subject: Subject, variant: Variant, plan: Plan) -> None:
+    from secateur.storage import save
+
+    example, source = subject.loaded.example_inputs, subject.settings.model
+    save(model, variant.model, plan=plan, example=example, source=source)
+
+
+def _saved(subject: Subject, variant: Variant) -> nn.Module:
+    from secateur.storage import load
+
+    dense = subject.loaded
+    return load(variant.model, dense.model_fn).to(next(dense.model.parameters()).device)

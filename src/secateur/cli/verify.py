@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from rich.console import Console
 from rich.console import Group as Stacked
-from rich.console import RenderableType
 
 from secateur.cli.settings import VerifySettings
 from secateur.cli.sources import fetch_model
@@ -28,8 +28,9 @@ class Verified:
         """The proof and the plan's hash."""
         return {"plan_hash": self.plan.hash, **self.proof.to_json()}
 
-    def __rich__(self) -> RenderableType:
-        return Stacked(f"plan {self.plan.hash[:12]}", *proof_lines(self.proof))
+    def print_on(self, console: Console) -> None:
+        """As tables and lines."""
+        console.print(Stacked(f"plan {self.plan.hash[:12]}", *proof_lines(self.proof)))
 
 
 def verify_plan(settings: VerifySettings) -> Verified:
