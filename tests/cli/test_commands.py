@@ -145,6 +145,8 @@ def test_verify_finds_a_saved_model_that_was_changed(secateur: Type, workplace: 
         (("apply", "my_models:cnn", "none.json", "--out", "x"), 2, "none.json"),
         (("apply", "my_models:cnn", "my_models.py", "--out", "x"), 1, "not a secateur plan"),
         (("apply", "my_models:cnn", "plan.json"), 2, "--out"),
+        ((*PLAN[:1], "my_models:mlp", "--keep", "0.5", "--data", "digits"), 2, "(1, 8, 8)"),
+        ((*PLAN, "--data", "digit"), 2, "did you mean 'digits'"),
         (("report", "."), 1, "is not a secateur result"),
         (("run", "none.yaml"), 2, "none.yaml"),
         (("run",), 2, "'model' is missing"),

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -264,3 +269,24 @@ def test_recover_with_nothing_after_it_leaves_recovery_out(secateur: Type, recip
     body = json.loads(Path("run/result.json").read_text(encoding="utf-8"))
     assert body["random"] is None
     assert body["pruned"]["accuracy"] is not None
+
+
+def test_ctrl_c_in_another_process(recipe: Path) -> None:
+    """A real interrupt while a real process recovers, and the same command again."""
+    command = [sys.executable, "-m", "secateur.cli", "run", str(recipe), "--no-baseline"]
+    many = [*command, "--epochs", "60", "--checkpoint-every", "1"]
+    env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    with subprocess.Popen(many, env=env, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not list(Path("run/checkpoints/pruned").glob("*")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted. What is finished is kept" in said
+    assert "Traceback" not in said
+    assert not Path("run/model").exists()
+    again = subprocess.run(many, env=env, capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    assert Path("run/result.json").is_file()

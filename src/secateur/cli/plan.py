@@ -13,7 +13,14 @@ from rich.table import Table
 
 from secateur.cli.output import table
 from secateur.cli.settings import PlanSettings, Pruning
-from secateur.cli.sources import calibration, fetch_data, fetch_model, loss_fn, on_device
+from secateur.cli.sources import (
+    calibration,
+    check_fits,
+    fetch_data,
+    fetch_model,
+    loss_fn,
+    on_device,
+)
 from secateur.core.budget import Budget
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
@@ -54,8 +61,10 @@ def make_plan(settings: PlanSettings) -> Planned:
     from secateur.graph import trace
 
     loaded = fetch_model(settings, seed=settings.seed)
+    data = fetch_data(settings.data)
+    check_fits(loaded, data)
     graph = trace(loaded.model, loaded.example_inputs)
-    scores = score_units(settings, loaded, graph, fetch_data(settings.data))
+    scores = score_units(settings, loaded, graph, data)
     plan = plan_units(settings, graph, scores)
     if settings.dry_run:
         return Planned(plan, None)

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 
 from secateur.cli.settings import Source
 from secateur.train.batches import TensorBatches
-from secateur.train.evaluate import accuracy
+from secateur.train.evaluate import accuracy, evaluating
 
 if TYPE_CHECKING:
     from torch.utils.data import TensorDataset
@@ -61,6 +61,22 @@ def fetch_data(spec: str | None) -> Data | None:
     from secateur.zoo.data import load_data
 
     return None if spec is None else load_data(spec)
+
+
+def check_fits(loaded: LoadedModel, data: Data | None) -> None:
+    """Try the model on one sample. Raises: ValueError that names the shapes and the cause."""
+    if data is None:
+        return
+    device = next(loaded.model.parameters()).device
+    sample = data.test.tensors[0][:1].to(device)
+    try:
+        with evaluating(loaded.model):
+            loaded.model(sample)
+    except (RuntimeError, ValueError, TypeError) as error:
+        raise ValueError(
+            f"model {loaded.name} does not take the inputs of data {data.name!r}, of shape "
+            f"{data.input_shape}: {str(error).splitlines()[0]}. Name other data, or leave it out"
+        ) from error
 
 
 def make_batches(data: Data, *, batch_size: int, seed: int) -> Batches:

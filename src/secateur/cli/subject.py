@@ -10,7 +10,14 @@ from torch import nn
 
 from secateur.cli.output import say
 from secateur.cli.settings import RunSettings
-from secateur.cli.sources import Batches, fetch_data, fetch_model, loss_fn, make_batches
+from secateur.cli.sources import (
+    Batches,
+    check_fits,
+    fetch_data,
+    fetch_model,
+    loss_fn,
+    make_batches,
+)
 from secateur.core.graph import Graph
 from secateur.train.finetune import finetune
 from secateur.train.log import TrainLog
@@ -38,6 +45,7 @@ def fetch_subject(settings: RunSettings) -> Subject:
 
     loaded = fetch_model(settings, seed=settings.seed, device=settings.device)
     data = fetch_data(settings.data)
+    check_fits(loaded, data)
     batches = None
     if data is None:
         say("no data was named: nothing is recovered, and accuracy is not measured")

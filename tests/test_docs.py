@@ -1,0 +1,32 @@
+"""What the documentation shows is what the program takes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from secateur.cli.app import COMMANDS
+from secateur.cli.recipe import read_recipe
+from secateur.cli.settings import RunSettings
+
+DOCS = Path(__file__).parents[1] / "docs"
+FENCED = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def test_the_recipes_are_valid(tmp_path: Path) -> None:
+    first, *others = FENCED.findall((DOCS / "recipes.md").read_text("utf-8"))
+    path = tmp_path / "recipe.yaml"
+    path.write_text(first + "".join(others), encoding="utf-8")
+    settings = read_recipe(path, RunSettings, overrides={})
+    assert settings.select.multiple_of == 8
+    assert settings.recover is not None
+    assert settings.loop is not None
+    assert settings.loop.max_drop == 0.01
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_is_described(command: object) -> None:
+    name = command.name  # type: ignore[attr-defined]
+    assert f"\nsecateur {name} " in (DOCS / "command_line.md").read_text("utf-8")
