@@ -5,6 +5,7 @@ Counts are dictionaries from axis index to units kept, as in `core.dims`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from secateur.core.budget import MEASURED, Budget
 from secateur.core.cost import Cost
-from secateur.core.dims import Axis, Counts, axes_of
+from secateur.core.dims import Axis, Counts, axes_of, dim_size
 from secateur.core.errors import BudgetError
 from secateur.core.expressions import Field, Relation, Size, leaves
 from secateur.core.graph import Graph
@@ -67,7 +68,13 @@ class Problem:
 
     def solve(self, wanted: Counts) -> Solution:
         """The nearest counts that the model's own arithmetic and the rules allow, with fields."""
-        return solve_counts(self.graph, wanted, allowed=self._allowed, relations=self._equalities)
+        return solve_counts(
+            self.graph,
+            wanted,
+            allowed=self._allowed,
+            relations=self._equalities,
+            weights=self._reach,
+        )
 
     def possible(self, wanted: Counts) -> dict[int, int]:
         """The counts of `solve` alone, for every axis of `wanted`; solved once per question.
@@ -116,6 +123,23 @@ class Problem:
             for block in self.blocks
             for group in block.groups
             if group.axis.index in self.coupled and len(block.allowed) < block.size
+        }
+
+    @cached_property
+    def _reach(self) -> dict[int, float]:
+        """How much of the model each axis runs through, in elements of its members.
+
+        Where sizes are tied, the residual width of a whole stage should not give way to the heads
+        of its single layers.
+        """
+        elements = {
+            name: math.prod(dim_size(dim) for dim in tensor.dims)
+            for name, tensor in self.graph.tensors.items()
+        }
+        return {
+            group.axis.index: float(sum(elements[member.tensor] for member in group.members))
+            for block in self.blocks
+            for group in block.groups
         }
 
     @cached_property
