@@ -22,7 +22,7 @@ def environment(repository: Path) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         **{name: _version(name) for name in _PACKAGES},
-        "commit": _commit(repository),
+        "commit": commit(repository),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
@@ -47,7 +47,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _commit(repository: Path) -> str | None:
+def commit(repository: Path) -> str | None:
+    """The short hash of the repository's last commit."""
     found = subprocess.run(
         ["git", "-C", str(repository), "rev-parse", "--short", "HEAD"],
         capture_output=True,

@@ -1,8 +1,8 @@
 """All torchvision classification models: half of every free group cut at once, cut == mask.
 
-Each model runs in its own process (`zoo_run.py`). Results are appended to a JSON lines file as
-they come, so a run that was stopped goes on where it was. The JSON and the table in `results/` are
-written from it:
+Each model runs in its own process (`zoo_run.py`). Results are appended to a JSON lines file in
+`runs/` as they come, so a run that was stopped goes on where it was. When all are there, the JSON
+and the table in `results/` are written from it:
 
     python benchmarks/torchvision_zoo.py [--only 'resnet*'] [--fresh]
 """
@@ -19,11 +19,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from environment import environment
+from environment import commit, environment
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
-LINES = RESULTS / "torchvision.jsonl"
+LINES = HERE.parent / "runs" / "torchvision_zoo.jsonl"
 TOLERANCE = 1e-9
 TIMEOUT_S = 1800
 LIST = """
@@ -40,15 +40,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="forget earlier lines")
     arguments = parser.parse_args()
-    RESULTS.mkdir(exist_ok=True)
+    LINES.parent.mkdir(exist_ok=True)
     if arguments.fresh:
         LINES.unlink(missing_ok=True)
     names = model_names()
-    done = {line["name"]: line for line in read_lines()}
+    now = commit(HERE.parent)
+    # lines of another commit or seed are another measurement
+    done = {
+        line["name"]: line
+        for line in read_lines()
+        if line.get("commit") == now and line.get("seed") == arguments.seed
+    }
     wanted = [name for name in names if fnmatch.fnmatch(name, arguments.only)]
     for number, name in enumerate(wanted, start=1):
         if name not in done:
-            done[name] = run_one(name, arguments.seed)
+            measured = run_one(name, arguments.seed)
+            done[name] = {**measured, "commit": now, "seed": arguments.seed}
             with LINES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(done[name]) + "\n")
         print(f"[{number}/{len(wanted)}] {summary(done[name])}", file=sys.stderr, flush=True)
@@ -136,6 +143,7 @@ def table(body: dict[str, Any]) -> str:
     """The Markdown table of a results file."""
     about, lines = body["about"], body["models"]
     good = sum(passed(line) for line in lines)
+    commits = ", ".join(sorted({line["commit"] for line in lines if "commit" in line}))
     errors = [line["max_rel_error"] for line in lines if "error" not in line]
     head = [
         "# torchvision classification models: half of every free group at once",
@@ -152,7 +160,7 @@ def table(body: dict[str, Any]) -> str:
         f"free group cut or said, no unknown operator); largest error {max(errors):.1e}.",
         "",
         f"{about['cpu']}, {about['threads']} thread; Python {about['python']}, torch "
-        f"{about['torch']}, torchvision {about['torchvision']}; commit {about['commit']}; "
+        f"{about['torch']}, torchvision {about['torchvision']}; commit {commits}; "
         f"{about['date']}.",
         "",
         "| Model | Params (M) | MACs (G) | Groups cut | Checked | Shape only | Kept whole | "

@@ -42,9 +42,12 @@ def refuse_foreign(folder: Path) -> None:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], *, metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file. Raises: OSError when the disk refuses."""
+    """Write a safetensors file. Raises: OSError when the disk refuses.
+
+    metadata: one entry at most, because the writer's order of several is random.
+    """
     try:
-        save_file(dict(tensors), path, metadata={"format": "pt", **(metadata or {})})
+        save_file(dict(tensors), path, metadata=dict(metadata or {"format": "pt"}))
     except SafetensorError as error:
         # the writer reports a full disk as its own kind of error
         raise OSError(str(error)) from error
