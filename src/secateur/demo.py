@@ -37,13 +37,13 @@ from secateur.train import FinetuneSettings, TensorBatches, TrainLog, accuracy, 
 from secateur.zoo.data import Data, load_data
 
 BATCH = 64
-BUDGET = "params=12%,macs=20%"
+BUDGET = "params=15%,macs=25%"
 MODEST_BUDGET = "params=70%"
 TRAINING = FinetuneSettings(
-    epochs=14, optimizer="adamw", lr=2e-3, weight_decay=0.02, schedule="one_cycle", warmup=0.2
+    epochs=7, optimizer="adamw", lr=2e-3, weight_decay=0.02, schedule="one_cycle", warmup=0.2
 )
-RECOVERY = replace(TRAINING, epochs=22, lr=3e-3)
-MODEST_RECOVERY = replace(TRAINING, epochs=5, lr=1e-3)
+RECOVERY = replace(TRAINING, epochs=9, lr=3e-3)
+MODEST_RECOVERY = replace(TRAINING, epochs=2, lr=1e-3)
 
 
 class DigitsCNN(nn.Module):
@@ -62,6 +62,13 @@ class DigitsCNN(nn.Module):
         """Logits [N, 10] of images [N, 1, 8, 8]."""
         x = self.hidden(self.features(x).flatten(1)).relu()
         return self.classifier(x)  # type: ignore[no-any-return]
+
+
+def untrained() -> tuple[DigitsCNN, Tensor]:
+    """The demo's model with random weights and an example input, for trying the command line:
+    `secateur inspect secateur.demo:untrained`."""
+    torch.manual_seed(0)
+    return DigitsCNN().eval(), torch.zeros(1, 1, 8, 8)
 
 
 def _block(inputs: int, outputs: int) -> tuple[nn.Module, nn.Module, nn.Module]:
@@ -112,7 +119,7 @@ def run(out: Path, seed: int) -> Result:
         "dense": dense,
         "pruned": loaded,
         "random": random.model,
-        "30 % fewer parameters": modest.model,
+        "30% fewer": modest.model,
     }
     rows = _rows(models, data, (taylor, taylor, random, modest))
     result = _result(rows, taylor, random, seed)
@@ -163,6 +170,7 @@ def _candidate(
         loss_fn=F.cross_entropy,
         seed=seed,
         selector="global" if criterion != "random" else "uniform",
+        normalise="none" if criterion == "taylor" else "mean",
         min_units=8,
         multiple_of=4,
     )

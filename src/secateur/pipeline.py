@@ -23,6 +23,7 @@ from secateur.cut import cut, verify
 from secateur.graph import trace
 from secateur.graph.trace import ExampleInputs
 from secateur.select.plan import plan as make_plan
+from secateur.storage.huggingface import expressible
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ def prune(
     seed: int = 0,
     verify: bool = True,
     strict: bool = False,
+    huggingface: bool = False,
     **options: Any,
 ) -> PruneResult:
     """A smaller model within `budget`, with the plan that made it and the proof that it is right.
@@ -64,7 +66,8 @@ def prune(
     budget: at most what may remain, for example "macs=50%". criterion: a file of `criteria/`;
     "gradient" and "taylor" need `data` and `loss_fn`. options: fields of
     `secateur.select.constraints.Constraints`, such as ``selector="global", min_units=5,
-    multiple_of=8``. The given model is unchanged.
+    multiple_of=8``. huggingface: cut only what a transformers model's configuration can express,
+    so that plain `from_pretrained` loads what `save` writes. The given model is unchanged.
 
     Raises: TraceError, ScoreError, BudgetError, CutError, ProofError.
 
@@ -75,6 +78,8 @@ def prune(
     (32, 192, 1)
     """
     graph = trace(model, example_inputs, strict=strict)
+    if huggingface:
+        graph = expressible(graph, model)
     scores = score(graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed)
     settings = {"criterion": criterion, "seed": seed}
     plan = make_plan(graph, scores, budget=budget, settings=settings, **options)

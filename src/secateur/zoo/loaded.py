@@ -53,6 +53,11 @@ def require(module: str, *, package: str, extra: str) -> ModuleType:
             f"this needs {package}, which is not installed: pip install 'secateur[{extra}]' "
             f"(or pip install {package})"
         ) from error
+    except (RuntimeError, OSError) as error:
+        raise ValueError(
+            f"{package} is installed but cannot be imported: {error}; install the build of "
+            f"{package} that belongs to torch {torch.__version__}"
+        ) from error
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> ValueError:
