@@ -9,11 +9,12 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import sys
+from pathlib import Path
 
 # read by the test processes themselves and by those they start
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy
 import pytest
@@ -26,6 +27,9 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
     # an int is a float wherever one is asked for, as the type checkers see it
     CHECKER = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
     install_import_hook("secateur", CHECKER)
+
+# `torchvision_ops` makes torchvision importable on a CPU build of torch, for any test that asks
+sys.path.insert(0, str(Path(__file__).parent / "zoo"))
 
 torch.set_num_threads(1)
 settings.register_profile(

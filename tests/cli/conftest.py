@@ -38,6 +38,16 @@ def spoiled():
     return model, example
 
 
+def bert():
+    from transformers import BertConfig, BertModel
+
+    config = BertConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+        vocab_size=50, max_position_embeddings=16,
+    )
+    return BertModel(config), {"input_ids": torch.ones(1, 8, dtype=torch.int64)}
+
+
 def broken():
     raise ArithmeticError("a bug of the user's")
 """

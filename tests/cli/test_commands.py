@@ -130,6 +130,21 @@ def test_verify_finds_a_saved_model_that_was_changed(secateur: Type, workplace: 
     assert "differs from the masked original" in changed.stderr
 
 
+def test_a_huggingface_model_that_plain_transformers_loads(secateur: Type) -> None:
+    from torchvision_ops import define_torchvision_ops
+
+    define_torchvision_ops()  # transformers imports torchvision where it is installed
+    transformers = pytest.importorskip("transformers")
+    plan = ("plan", "my_models:bert", "--budget", "macs=60%", "--huggingface")
+    assert secateur(*plan).exit_code == 0
+    applied = secateur("apply", "my_models:bert", "plan.json", "--out", "small", "--json")
+    assert applied.exit_code == 0, applied.stderr
+    small = transformers.BertModel.from_pretrained("small")
+    after = sc.Plan.load("plan.json").after
+    assert sum(p.numel() for p in small.parameters()) == after.params
+    assert secateur("inspect", "small", "--json").json["cost"]["params"] == after.params
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -147,6 +162,7 @@ def test_verify_finds_a_saved_model_that_was_changed(secateur: Type, workplace: 
         (("apply", "my_models:cnn", "plan.json"), 2, "--out"),
         ((*PLAN[:1], "my_models:mlp", "--keep", "0.5", "--data", "digits"), 2, "(1, 8, 8)"),
         ((*PLAN, "--data", "digit"), 2, "did you mean 'digits'"),
+        ((*PLAN, "--huggingface"), 2, "transformers model"),
         (("report", "."), 1, "is not a secateur result"),
         (("run", "none.yaml"), 2, "none.yaml"),
         (("run",), 2, "'model' is missing"),

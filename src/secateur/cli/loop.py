@@ -12,7 +12,7 @@ from pathlib import Path
 from torch import nn
 
 from secateur.cli.output import say
-from secateur.cli.plan import plan_units, score_units
+from secateur.cli.plan import plan_units, score_units, trace_model
 from secateur.cli.sources import Batches
 from secateur.cli.subject import Subject, finetune_
 from secateur.core.atomic import write_text
@@ -83,8 +83,8 @@ class _Steps:
     def prune(self, model: nn.Module, share: float) -> tuple[nn.Module, str]:
         """A model with at most `share` of this one's cost, and the plan."""
         subject = self.subject
-        graph = trace(model, subject.loaded.example_inputs)
         loaded = replace(subject.loaded, model=model)
+        graph = trace_model(subject.settings, loaded)
         scores = score_units(subject.settings, loaded, graph, subject.data)
         budget = Budget((Limit(self.limit.metric, share, None),))
         plan = plan_units(subject.settings, graph, scores, budget=budget)

@@ -58,18 +58,31 @@ def make_plan(settings: PlanSettings) -> Planned:
 
     Raises: BudgetError, ScoreError, TraceError, ValueError, StorageError.
     """
-    from secateur.graph import trace
-
     loaded = fetch_model(settings, seed=settings.seed)
     data = fetch_data(settings.data)
     check_fits(loaded, data)
-    graph = trace(loaded.model, loaded.example_inputs)
+    graph = trace_model(settings, loaded)
     scores = score_units(settings, loaded, graph, data)
     plan = plan_units(settings, graph, scores)
     if settings.dry_run:
         return Planned(plan, None)
     plan.save(settings.out)
     return Planned(plan, settings.out)
+
+
+def trace_model(pruning: Pruning, loaded: LoadedModel) -> Graph:
+    """The model's graph, limited to what its configuration can express where that is asked for.
+
+    Raises: TraceError, ValueError when it is no transformers model.
+    """
+    from secateur.graph import trace
+
+    graph = trace(loaded.model, loaded.example_inputs)
+    if not pruning.huggingface:
+        return graph
+    from secateur.storage.huggingface import expressible
+
+    return expressible(graph, loaded.model)
 
 
 def score_units(pruning: Pruning, loaded: LoadedModel, graph: Graph, data: Data | None) -> Scores:

@@ -62,6 +62,7 @@ class Pruning:
     budget: str | None = flag(None, 'at most what may remain: "macs=50%", "params=1.2M", or both')
     criterion: str = flag("l2", "what makes a unit important")
     select: Constraints = section(Constraints, help=SELECTION)
+    huggingface: bool = flag(False, "cut only so that plain from_pretrained loads the result")
     data: str | None = flag(None, DATA)
     calibration: int = flag(512, "samples of the training data that the criterion looks at")
     seed: int = flag(0, "of every random choice")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from secateur.cli.output import say
+from secateur.cli.plan import trace_model
 from secateur.cli.settings import RunSettings
 from secateur.cli.sources import (
     Batches,
@@ -41,8 +42,6 @@ class Subject:
 
 def fetch_subject(settings: RunSettings) -> Subject:
     """Load model and data, and trace. Raises: ValueError, StorageError, TraceError."""
-    from secateur.graph import trace
-
     loaded = fetch_model(settings, seed=settings.seed, device=settings.device)
     data = fetch_data(settings.data)
     check_fits(loaded, data)
@@ -52,7 +51,7 @@ def fetch_subject(settings: RunSettings) -> Subject:
     else:
         batches = make_batches(data, batch_size=settings.batch_size, seed=settings.seed)
     say(f"tracing {settings.model}")
-    return Subject(settings, loaded, trace(loaded.model, loaded.example_inputs), data, batches)
+    return Subject(settings, loaded, trace_model(settings, loaded), data, batches)
 
 
 def finetune_(
