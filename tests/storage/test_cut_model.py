@@ -178,7 +178,7 @@ def test_plan_on_the_expressible_graph_is_read_by_plain_transformers(
     small: Any = cut(model, plan)
     save(small, tmp_path / "out", plan=plan)
     read = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-    assert torch.equal(logits(read, inputs), logits(small, inputs))
+    torch.testing.assert_close(logits(read, inputs), logits(small, inputs), rtol=0, atol=1e-5)
     assert read.num_parameters() < model.num_parameters()
     assert json.loads((tmp_path / "out" / "plan.json").read_text())["before"]["params"] == (
         model.num_parameters()

@@ -8,6 +8,9 @@ Call `define_torchvision_ops` before the first import of torchvision, timm or tr
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
+import sys
 
 import torch
 
@@ -41,9 +44,18 @@ _SCHEMAS = (
 
 @functools.cache
 def define_torchvision_ops() -> object:
-    """Define the names where they are missing; the library object keeps them defined."""
-    if torch.cuda.is_available() or hasattr(torch.ops.torchvision, "nms"):
+    """Define the names if torchvision cannot import without; the result keeps them defined."""
+    if importlib.util.find_spec("torchvision") is None:
         return None
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+    else:
+        return None
+    for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
+        del sys.modules[name]  # half imported
     library = torch.library.Library("torchvision", "DEF")
     for schema in _SCHEMAS:
         library.define(schema)

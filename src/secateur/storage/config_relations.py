@@ -38,10 +38,13 @@ def relations(shapes: ConfigShapes, graph: Graph) -> tuple[tuple[Relation, ...],
             continue
         where = f"the configuration, for {tensor}"
         found.setdefault(Relation("eq", expression, Size(dim), True, where))
+    for field, expression in shapes.attributes.items():
+        if field in graph.fields:  # what the forward reads must be what the constructor computes
+            found.setdefault(Relation("eq", expression, field, True, f"the configuration, {field}"))
     deciding = {
         leaf for relation in found for leaf in leaves(relation.left) if isinstance(leaf, Field)
     }
-    for condition in shapes.conditions:
+    for condition in (*shapes.conditions, *shapes.scales):
         touched = set(chain(leaves(condition.left), leaves(condition.right)))
         if touched & deciding:
             left, right = (

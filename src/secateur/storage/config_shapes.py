@@ -12,29 +12,34 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from secateur.core.expressions import Binary, Expression, Field, Relation, leaves
+from secateur.core.expressions import Binary, Expression, Field, Relation, evaluate, leaves
 from secateur.core.fingerprint import named_tensors
 from secateur.graph.sized_ints import Ledger, SizedInt
 from secateur.storage.config_fields import integer_fields, replace_integers_
 
 Sizes = tuple[Expression | None, ...]
+_ELEMENTWISE = frozenset("add mul rmul radd sub div truediv clone to".split())
+_INITIALISATION = frozenset({"_init_weights", "init_weights", "initialize_weights"})
 
 
 @dataclass(frozen=True)
 class ConfigShapes:
     """tensors: an expression for each dimension, a plain int where no field decides it.
     attributes: integer attributes that the constructor computed. conditions: comparisons that it
-    made. fields: the configuration's integers with their values."""
+    made. scales: sizes that it made a number of (``head_dim ** -0.5``), which a cut model keeps and
+    a rebuilt one computes anew. fields: the configuration's integers with their values."""
 
     tensors: Mapping[str, tuple[Expression, ...]]
     attributes: Mapping[Field, Expression]
     conditions: tuple[Relation, ...]
+    scales: tuple[Relation, ...]
     fields: Mapping[Field, int]
 
 
@@ -57,6 +62,7 @@ def config_shapes(
             tensors={name: recorder.sizes(tensor) for name, tensor in named_tensors(model)},
             attributes=dict(_attributes(model)),
             conditions=_conditions(ledger, fields),
+            scales=_scales(ledger, fields),
             fields=fields,
         )
     finally:
@@ -64,7 +70,16 @@ def config_shapes(
 
 
 class _ConfigLedger(Ledger):
-    """Tags survive the copies and divisions that constructors make."""
+    """Tags survive the copies and divisions that constructors make; scales that only the random
+    initialisation uses are left out."""
+
+    def scale(self, value: Any, what: str) -> None:
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None:
+            if frame.f_code.co_name in _INITIALISATION:
+                return
+            frame = frame.f_back
+        super().scale(value, what)
 
     def tag(self, value: int, expression: Any) -> int:
         # a remainder of 0 stays named: `width % heads != 0` is a condition
@@ -80,10 +95,9 @@ class _ConfigInt(SizedInt):
         return self
 
     def __truediv__(self, other: Any) -> Any:
-        quotient = float(int(self) / other)
-        if isinstance(other, int) and quotient.is_integer() and self.ledger.open:
-            return _Quotient(quotient, self // other)
-        return quotient
+        if not isinstance(other, int) or int(self) % int(other):
+            return super().__truediv__(other)
+        return _Quotient(int(self) / int(other), self // other)
 
 
 class _Quotient(float):
@@ -141,12 +155,17 @@ class _SizeRecorder(TorchFunctionMode):
             if asked is not None and tuple(map(int, asked)) == tuple(result.shape):
                 sizes = tuple(_expression(size) for size in asked)
                 # the tensor is kept, so its memory's address is not used again
-                self._made[result.untyped_storage()._cdata] = (result, sizes)
+                self._made[_address(result)] = (result, sizes)
+        elif isinstance(result, Tensor) and func.__name__.strip("_") in _ELEMENTWISE:
+            for tensor in args:
+                made = self._made.get(_address(tensor)) if isinstance(tensor, Tensor) else None
+                if made is not None and made[0].shape == tensor.shape == result.shape:
+                    self._made.setdefault(_address(result), (result, made[1]))
         return result
 
     def sizes(self, tensor: Tensor) -> tuple[Expression, ...]:
         """An expression for each dimension of a tensor; its present size where none is known."""
-        made = self._made.get(tensor.untyped_storage()._cdata)
+        made = self._made.get(_address(tensor))
         plain = tuple(tensor.shape)
         if made is None or tuple(made[0].shape) != plain or not tensor.is_contiguous():
             return plain
@@ -154,6 +173,11 @@ class _SizeRecorder(TorchFunctionMode):
             size if expression is None else expression
             for expression, size in zip(made[1], plain, strict=True)
         )
+
+
+def _address(tensor: Tensor) -> int:
+    address: int = tensor.untyped_storage()._cdata
+    return address
 
 
 def _asked_sizes(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[int, ...] | None:
@@ -197,6 +221,13 @@ def _conditions(ledger: Ledger, fields: Mapping[Field, int]) -> tuple[Relation, 
         relation
         for relation in found
         if all(leaf in fields for side in (relation.left, relation.right) for leaf in leaves(side))
+    )
+
+
+def _scales(ledger: Ledger, fields: Mapping[Field, int]) -> tuple[Relation, ...]:
+    return tuple(
+        Relation("eq", expression, evaluate(expression, {}, fields) or 0, True, f"a scale at {at}")
+        for expression, at in dict.fromkeys(ledger.scales)
     )
 
 

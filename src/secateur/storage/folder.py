@@ -16,7 +16,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.core.atomic import replacing_folder
 from secateur.core.dims import dim_size
@@ -131,8 +131,8 @@ def _read_state(folder: Path, manifest: Manifest) -> State:
     if WEIGHTS not in manifest.files:
         raise StorageError(f"{folder / NAME} lists no {WEIGHTS}; save the model again")
     try:
-        weights = load_file(folder / WEIGHTS)
-        buffers = load_file(folder / BUFFERS) if BUFFERS in manifest.files else {}
+        weights = _read_tensors(folder / WEIGHTS)
+        buffers = _read_tensors(folder / BUFFERS) if BUFFERS in manifest.files else {}
     except SafetensorError as error:
         raise StorageError(f"{folder}: the weights cannot be read ({error})") from error
     dangling = [alias for alias, name in manifest.aliases.items() if name not in weights]
@@ -142,6 +142,12 @@ def _read_state(folder: Path, manifest: Manifest) -> State:
             "it was changed. Copy the folder again, or save the model again"
         )
     return State(weights, buffers, manifest.aliases)
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    # copies: a view of the file would crash if the file shrank, and lies at odd addresses, where
+    # kernels sum in another order
+    return {name: tensor.clone() for name, tensor in load_file(path).items()}
 
 
 def _rebuild_(model: nn.Module, plan: Plan, state: State) -> None:

@@ -206,12 +206,23 @@ def _check_reads_back(model: nn.Module, folder: Path) -> None:
         for name, tensor in named_tensors(model)
         if name not in held or not _same(held[name], tensor, same_dtype=name in stored)
     ]
+    wrong += _differing_numbers(model, read)
     if wrong:
         raise CannotExpressError(
             f"from_pretrained would rebuild {first_few(wrong)} with other values than the cut "
             f"model has: its code computes them from the configuration. To keep them, {_ADVICE}; "
             "or save it as a folder that secateur loads"
         )
+
+
+def _differing_numbers(model: nn.Module, read: nn.Module) -> list[str]:
+    """Float attributes, such as attention scales, that the two models do not share."""
+    return [
+        f"{name}.{attribute} ({getattr(other, attribute, None)}, not {value})"
+        for (name, module), other in zip(model.named_modules(), read.modules(), strict=True)
+        for attribute, value in vars(module).items()
+        if isinstance(value, float) and getattr(other, attribute, None) != value
+    ]
 
 
 def _same(read: Tensor, held: Tensor, *, same_dtype: bool) -> bool:
