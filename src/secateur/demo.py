@@ -22,7 +22,9 @@ from torch.nn import functional as F
 from secateur.core.atomic import write_text
 from secateur.core.budget import Budget
 from secateur.core.cost import Cost
+from secateur.core.proof import Proof
 from secateur.cost.latency import measure_latency
+from secateur.cut import verify
 from secateur.pipeline import PruneResult, prune
 from secateur.report.evaluate import evaluate
 from secateur.report.explain import explain
@@ -37,7 +39,7 @@ from secateur.train import FinetuneSettings, TensorBatches, TrainLog, accuracy, 
 from secateur.zoo.data import Data, load_data
 
 BATCH = 64
-BUDGET = "params=15%,macs=25%"
+BUDGET = "params=12%,macs=15%"
 MODEST_BUDGET = "params=70%"
 TRAINING = FinetuneSettings(
     epochs=7, optimizer="adamw", lr=2e-3, weight_decay=0.02, schedule="one_cycle", warmup=0.2
@@ -81,6 +83,7 @@ class Candidate:
     """One pruned and recovered model with how it came about."""
 
     pruned: PruneResult
+    proof: Proof
     log: TrainLog
 
     @property
@@ -161,9 +164,11 @@ def _candidate(
     seed: int,
 ) -> Candidate:
     calibration = TensorBatches(*data.train.tensors, batch_size=128, seed=seed)
+    images = data.train.tensors[0]
     pruned = prune(
         dense,
-        data.train.tensors[0][:BATCH],
+        images[:1],
+        verify=False,
         budget=Budget.parse(budget),
         criterion=criterion,
         data=calibration if criterion != "random" else None,
@@ -174,7 +179,8 @@ def _candidate(
         min_units=8,
         multiple_of=4,
     )
-    return Candidate(pruned, _train(pruned.model, data, recovery, seed))
+    proof = verify(dense, pruned.model, pruned.plan, images[:BATCH])  # before recovery moves it
+    return Candidate(pruned, proof, _train(pruned.model, data, recovery, seed))
 
 
 def _rows(
@@ -206,7 +212,7 @@ def _result(rows: list[ModelRow], taylor: Candidate, random: Candidate, seed: in
         pruned=rows[1],
         random=rows[2],
         extra=tuple(rows[3:]),
-        proof=taylor.pruned.proof,
+        proof=taylor.proof,
         plan_hash=plan.hash,
         machine=this_machine(),
         curves=(_curve("pruned", taylor.log), _curve("random", random.log)),

@@ -9,6 +9,7 @@
       ProofError            the cut model does not equal the masked original
       ScoreError            a criterion cannot score (NaN weights, missing data)
       TrainError            recovery cannot start or go on
+        DivergedError       loss, gradient, weights or metric became NaN or infinite
       RecipeError           a recipe file is wrong (line and column in the message)
       StorageError          a saved folder is truncated, tampered with, or cannot be written
       ExportError           a target format cannot hold the model
@@ -52,6 +53,11 @@ class ScoreError(SecateurError):
 
 class TrainError(SecateurError):
     """Recovery could not start or go on."""
+
+
+class DivergedError(TrainError):
+    """Loss, gradient, weights or metric of a recovery became NaN or infinite; a lower learning
+    rate may help. The best weights so far were put back."""
 
 
 class RecipeError(SecateurError):

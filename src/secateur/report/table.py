@@ -18,9 +18,11 @@ _STYLES = {"dense": "", "pruned": "bold green", "random": "magenta", "extra": "b
 def print_result(result: Result, *, console: Console | None = None) -> None:
     """Print headline, table, proof and warnings; plain text where the console is no terminal."""
     console = Console() if console is None else console
+    if not console.is_terminal:
+        # a pipe counts as 80 columns, and would lose digits
+        console = Console(file=console.file, width=max(console.width, WIDTH))
     console.print(Text(f"{headline(result)}.", style="bold"))
-    # never narrower than the figures: a pipe of 80 columns would lose digits
-    console.print(result_table(result), width=max(console.width, WIDTH), crop=False)
+    console.print(result_table(result), crop=False)
     gained = gain(result, result.pruned)
     if gained is not None:
         console.print(Text(f"Measured side by side: {gained}."))

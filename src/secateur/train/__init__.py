@@ -3,6 +3,7 @@
 Everything takes a plain module and plain callables, so each part works without the others.
 """
 
+from secateur.core.errors import DivergedError
 from secateur.train.batches import TensorBatches
 from secateur.train.evaluate import Evaluation, accuracy, evaluate, mean_loss
 from secateur.train.finetune import Callbacks, finetune
@@ -16,7 +17,6 @@ from secateur.train.loop_values import (
     PruneStep,
 )
 from secateur.train.settings import FinetuneSettings
-from secateur.train.step import DivergedError
 
 __all__ = [
     "Attempt",

@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
-from secateur.core.errors import TrainError
+from secateur.core.errors import DivergedError, TrainError
 from secateur.train.batches import device_of
 from secateur.train.evaluate import modes_kept
 from secateur.train.log import EpochRow, TrainLog
@@ -29,7 +29,7 @@ from secateur.train.random_state import seeded
 from secateur.train.run import Best, Run, Validate, length
 from secateur.train.settings import FinetuneSettings
 from secateur.train.snapshot import not_finite, restore_, snapshot
-from secateur.train.step import DivergedError, NotFinite, Stepper, prepared_optimizer
+from secateur.train.step import NotFinite, Stepper, prepared_optimizer
 
 
 @dataclass(frozen=True, slots=True)

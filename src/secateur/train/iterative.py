@@ -17,7 +17,7 @@ from pathlib import Path
 
 from torch import nn
 
-from secateur.core.errors import BudgetError
+from secateur.core.errors import BudgetError, DivergedError
 from secateur.train.evaluate import evaluating
 from secateur.train.loop_state import LoopState, Pending, load_state, save_state
 from secateur.train.loop_values import (
@@ -30,7 +30,6 @@ from secateur.train.loop_values import (
 )
 from secateur.train.remaining import REMAINING
 from secateur.train.run import Validate
-from secateur.train.step import DivergedError
 
 EPSILON = 1e-9  # of a fraction of the cost: below it two costs are the same
 

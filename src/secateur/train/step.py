@@ -26,11 +26,6 @@ class NotFinite(Exception):
     """A loss, gradient, weight or metric is NaN or infinite. Caught within a run."""
 
 
-class DivergedError(TrainError):
-    """Loss, gradient, weights or metric of a recovery became NaN or infinite; a lower learning
-    rate may help. The best weights so far were put back."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stepper:
     """What every step of a run shares. total_steps: of the whole run, for the schedule."""
