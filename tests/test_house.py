@@ -29,8 +29,9 @@ LAZY = (
     "onnx onnxruntime openvino keras tensorboard wandb mlflow datasets gguf torch_pruning"
 ).split()
 LINES_ALLOWED = 400
+# 30 lines and six parameters are the norm; these are the bounds that nothing may pass
 FUNCTION_LINES_ALLOWED = 60
-PARAMETERS_ALLOWED = 9
+PARAMETERS_ALLOWED = 10
 
 by_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SOURCE)))
 
