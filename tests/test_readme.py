@@ -14,7 +14,10 @@ ENGLISH, CHINESE = ROOT / "README.md", ROOT / "README.zh.md"
 
 
 def blocks(path: Path, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    """Fenced blocks of a language, in order; every second fence ends one."""
+    parts = re.split(r"^```(.*)$\n?", path.read_text(encoding="utf-8"), flags=re.M)
+    fenced = zip(parts[1::4], parts[2::4], strict=True)
+    return [body for tag, body in fenced if tag == language]
 
 
 def test_both_languages_have_the_same_code_and_figures() -> None:

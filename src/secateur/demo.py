@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from secateur.core.atomic import write_text
-from secateur.core.budget import Budget
 from secateur.core.cost import Cost
 from secateur.core.proof import Proof
 from secateur.cost.latency import measure_latency
@@ -39,13 +38,27 @@ from secateur.train import FinetuneSettings, TensorBatches, TrainLog, accuracy, 
 from secateur.zoo.data import Data, load_data
 
 BATCH = 64
-BUDGET = "params=12%,macs=15%"
-MODEST_BUDGET = "params=70%"
 TRAINING = FinetuneSettings(
     epochs=7, optimizer="adamw", lr=2e-3, weight_decay=0.02, schedule="one_cycle", warmup=0.2
 )
-RECOVERY = replace(TRAINING, epochs=9, lr=3e-3)
-MODEST_RECOVERY = replace(TRAINING, epochs=2, lr=1e-3)
+RECOVERY = replace(TRAINING, epochs=12, lr=3e-3)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How one pruned model is made; `recovery` is the training after the cut."""
+
+    criterion: str
+    budget: str
+    selector: str = "uniform"
+    normalise: str = "mean"
+    recovery: FinetuneSettings = RECOVERY
+
+
+BUDGET = "params=12%,macs=12%"
+TAYLOR = Attempt("taylor", BUDGET, selector="global", normalise="none")
+RANDOM = Attempt("random", BUDGET)
+MODEST = Attempt("taylor", "params=70%", recovery=replace(TRAINING, epochs=5, lr=1e-3))
 
 
 class DigitsCNN(nn.Module):
@@ -111,10 +124,10 @@ def run(out: Path, seed: int) -> Result:
     dense = DigitsCNN()
     _say("training the dense model")
     _train(dense, data, TRAINING, seed)
-    _say(f"pruning to {MODEST_BUDGET}, then from the dense model to {BUDGET}")
-    modest = _candidate(dense, data, "taylor", MODEST_BUDGET, MODEST_RECOVERY, seed)
-    taylor = _candidate(dense, data, "taylor", BUDGET, RECOVERY, seed)
-    random = _candidate(dense, data, "random", BUDGET, RECOVERY, seed)
+    _say(f"pruning it to {MODEST.budget}, and to {BUDGET} with scores and at random")
+    modest, taylor, random = (
+        _candidate(dense, data, attempt, seed) for attempt in (MODEST, TAYLOR, RANDOM)
+    )
     _say("saving, loading again and measuring")
     save(taylor.model, out / "model", plan=taylor.pruned.plan, example=data.test.tensors[0][:1])
     loaded = load(out / "model", DigitsCNN)
@@ -155,32 +168,24 @@ def _shifted(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat(moved), labels.repeat(len(shifts))
 
 
-def _candidate(
-    dense: nn.Module,
-    data: Data,
-    criterion: str,
-    budget: str,
-    recovery: FinetuneSettings,
-    seed: int,
-) -> Candidate:
-    calibration = TensorBatches(*data.train.tensors, batch_size=128, seed=seed)
+def _candidate(dense: nn.Module, data: Data, attempt: Attempt, seed: int) -> Candidate:
     images = data.train.tensors[0]
     pruned = prune(
         dense,
         images[:1],
-        verify=False,
-        budget=Budget.parse(budget),
-        criterion=criterion,
-        data=calibration if criterion != "random" else None,
+        budget=attempt.budget,
+        criterion=attempt.criterion,
+        data=TensorBatches(*data.train.tensors, batch_size=128, seed=seed),
         loss_fn=F.cross_entropy,
         seed=seed,
-        selector="global" if criterion != "random" else "uniform",
-        normalise="none" if criterion == "taylor" else "mean",
+        verify=False,  # below, on more images
+        selector=attempt.selector,
+        normalise=attempt.normalise,
         min_units=8,
         multiple_of=4,
     )
     proof = verify(dense, pruned.model, pruned.plan, images[:BATCH])  # before recovery moves it
-    return Candidate(pruned, proof, _train(pruned.model, data, recovery, seed))
+    return Candidate(pruned, proof, _train(pruned.model, data, attempt.recovery, seed))
 
 
 def _rows(

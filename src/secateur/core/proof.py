@@ -10,8 +10,9 @@ from typing import Any
 class Proof:
     """max_abs_error: largest difference of any output; max_rel_error: that over the largest
     output magnitude; groups_checked: groups whose removal was compared by numbers;
-    groups_shape_only: groups where equality cannot hold and only shapes were compared;
-    reasons: why, for each of those; module_calls: module outputs whose shapes matched."""
+    groups_corrected: those among them for which the reference takes norms, means and scales over
+    what is kept, because removing is not zeroing there; groups_shape_only: groups where only
+    shapes were compared; reasons: why, for each of the last two; module_calls: module outputs whose shapes matched."""
 
     max_abs_error: float
     max_rel_error: float
@@ -20,6 +21,7 @@ class Proof:
     dtype: str
     module_calls: int
     reasons: dict[str, str]
+    groups_corrected: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

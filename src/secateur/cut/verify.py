@@ -1,15 +1,17 @@
 """`verify`: the cut model against the masked original, by shapes everywhere and by numbers.
 
 Every module's outputs must have the shapes that the graph predicts. Where removing equals zeroing
-(`exact` groups) the outputs must be equal; groups for which that cannot hold (a layer norm over
-the cut axis, an attention scale) are left whole in the comparison by numbers, and said.
+(`exact` groups) the outputs must be equal. Where something runs over the cut axis (a layer norm,
+an attention scale) the reference computes that over what is kept, and the proof says so; if that
+does not explain the outputs, those groups are left whole in the comparison, and said.
 """
 
 from __future__ import annotations
 
 import copy
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from secateur.core.graph import Call, Graph
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
 from secateur.cut.apply import cut
+from secateur.cut.emulated import run_emulated
 from secateur.cut.masked import masked
 from secateur.cut.part import part_of
 from secateur.graph import call_arguments, tensors_in, trace
@@ -57,31 +60,93 @@ def verify(
     inputs = cast_floats(example_inputs, dtype)
     small = small if dtype is None else copy.deepcopy(small).to(dtype)
     outputs, calls = _checked_run(small, inputs, graph, plan)
-    checked = part_of(plan, graph, plan.exact)
-    proven = plan.keep.keys() & checked.keep.keys() if checked is not None else set()
-    reasons = {
-        id: plan.inexact.get(id, "its size is tied to a group for which equality cannot hold")
-        for id in plan.keep
-        if id not in proven
-    }
-    errors, name = (0.0, 0.0), "nothing"
-    if checked is not None and proven:
-        if len(proven) < len(plan.keep):
-            outputs = _run(_cast(cut(model, checked), dtype), inputs)
-        with _Precision() as precision:  # type: ignore[no-untyped-call]
-            expected = _run(_cast(masked(model, checked), dtype), inputs)
-        errors = _difference(outputs, expected)
-        name = str(expected[0].dtype).removeprefix("torch.") if expected else "nothing"
-        _judge(errors, precision.lowest, proven)
+    found = None if plan.inexact else _compare_masked(outputs, model, plan, inputs, dtype)
+    found = found or _compare_corrected(outputs, model, plan, graph, inputs, dtype)
+    found = found or _compare_part(model, plan, graph, inputs, dtype)
+    tied = "its size is tied to a group for which equality cannot hold"
     return Proof(
-        max_abs_error=errors[0],
-        max_rel_error=errors[1],
-        groups_checked=len(proven),
-        groups_shape_only=len(plan.keep) - len(proven),
-        dtype=name,
+        max_abs_error=found.absolute,
+        max_rel_error=found.relative,
+        groups_checked=len(found.groups),
+        groups_corrected=len(found.groups & plan.inexact.keys()),
+        groups_shape_only=len(plan.keep) - len(found.groups),
+        dtype=found.dtype,
         module_calls=calls,
-        reasons=reasons,
+        reasons={
+            **{id: tied for id in plan.keep if id not in found.groups},
+            **{id: reason for id, reason in plan.inexact.items() if id in plan.keep},
+        },
     )
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """groups: those that the outputs depended on. precision: the lowest that was computed in."""
+
+    absolute: float
+    relative: float
+    precision: torch.dtype
+    dtype: str
+    groups: frozenset[str]
+
+    @property
+    def equal(self) -> bool:
+        return self.relative <= TOLERANCE[self.precision]
+
+
+def _compare_masked(
+    outputs: list[Tensor], model: nn.Module, plan: Plan, inputs: Any, dtype: torch.dtype | None
+) -> _Comparison:
+    """Against the original with the removed units zeroed. Raises: ProofError when unequal."""
+    reference = _cast(masked(model, plan), dtype)
+    found = _compared(outputs, plan, lambda: _run(reference, inputs))
+    if not found.equal:
+        raise ProofError(
+            f"the cut model differs from the masked original by {found.absolute:.3g} "
+            f"({found.relative:.3g} of the largest output, {TOLERANCE[found.precision]:g} allowed) "
+            f"over {len(found.groups)} groups; this is a defect of secateur: do not use the cut "
+            "model, and report the model and the plan"
+        )
+    return found
+
+
+def _compare_corrected(
+    outputs: list[Tensor],
+    model: nn.Module,
+    plan: Plan,
+    graph: Graph,
+    inputs: Any,
+    dtype: torch.dtype | None,
+) -> _Comparison | None:
+    """Against the masked original with norms, means and scales over what is kept; None where that
+    reference cannot be had, or does not explain the outputs."""
+    reference = _cast(masked(model, plan), dtype)
+    try:
+        found = _compared(outputs, plan, lambda: run_emulated(reference, plan, graph, inputs))
+    except (RuntimeError, ValueError, TypeError, LookupError, AssertionError, ProofError):
+        return None
+    return found if found.equal else None
+
+
+def _compare_part(
+    model: nn.Module, plan: Plan, graph: Graph, inputs: Any, dtype: torch.dtype | None
+) -> _Comparison:
+    """The exact groups alone, the others whole, against the masked original."""
+    part = part_of(plan, graph, plan.exact)
+    if part is None:
+        return _Comparison(0.0, 0.0, torch.float64, "nothing", frozenset())
+    outputs = _run(_cast(cut(model, part), dtype), inputs)
+    return _compare_masked(outputs, model, part, inputs, dtype)
+
+
+def _compared(
+    outputs: list[Tensor], plan: Plan, reference: Callable[[], list[Tensor]]
+) -> _Comparison:
+    with _Precision() as precision:  # type: ignore[no-untyped-call]
+        expected = reference()
+    absolute, relative = _difference(outputs, expected)
+    name = str(expected[0].dtype).removeprefix("torch.") if expected else "nothing"
+    return _Comparison(absolute, relative, precision.lowest, name, frozenset(plan.keep))
 
 
 def cast_floats(inputs: Any, dtype: torch.dtype | None) -> Any:
@@ -189,14 +254,3 @@ class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if isinstance(first, Tensor) and first.dtype in TOLERANCE:
             self.lowest = max(self.lowest, first.dtype, key=TOLERANCE.__getitem__)
         return out
-
-
-def _judge(errors: tuple[float, float], precision: torch.dtype, proven: set[str]) -> None:
-    allowed = TOLERANCE[precision]
-    if errors[1] > allowed:
-        raise ProofError(
-            f"the cut model differs from the masked original by {errors[0]:.3g} "
-            f"({errors[1]:.3g} of the largest output, {allowed:g} allowed) over "
-            f"{len(proven)} groups; this is a defect of secateur: do not use the cut model, and "
-            "report the model and the plan"
-        )

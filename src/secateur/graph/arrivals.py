@@ -54,14 +54,11 @@ class Arrivals(TorchFunctionMode):
             return self._recurrent(name, args)
         if name == "scaled_dot_product_attention":
             return self._attention(func, args, kwargs)
+        if name in _SCALARS and any(isinstance(value, SizedInt) for value in args):
+            args = tuple(self.ledger.number(value, name) for value in args)
         result = func(*args, **kwargs)
         handler = HANDLERS.get(name)
-        if handler is not None:
-            return handler(self.ledger, args, kwargs, result)
-        if name in _SCALARS:
-            for value in args:
-                self.ledger.scale(value, f"{name} at {location()}")
-        return result
+        return result if handler is None else handler(self.ledger, args, kwargs, result)
 
     def _tagged_shape(self, tensor: Tensor, shape: torch.Size) -> torch.Size:
         dims = dims_of(tensor)
@@ -87,9 +84,14 @@ class Arrivals(TorchFunctionMode):
                 shape = (*query.shape[:-1], value.shape[-1])
                 out = torch.empty(shape, dtype=query.dtype, device="meta")
             else:
-                out = func(*args, **kwargs)
+                out = self.attend(func, named)
         op = torch.ops.aten.scaled_dot_product_attention.default
         self.recorder.record(OpCall(op, (), named, out))
+        return out
+
+    def attend(self, func: Callable[..., Any], named: dict[str, Any]) -> Tensor:
+        """Attention on real tensors, all arguments by name."""
+        out: Tensor = func(**named)
         return out
 
 

@@ -214,8 +214,13 @@ def make_groups(freezer: Freezer, tensors: Mapping[str, TensorType]) -> list[Gro
                 members=tuple(own),
                 flags=frozenset(kinds),
                 notes=tuple(f"{kind}: {why}" for kind, why in sorted(kinds.items())),
-                pinned=atom.pin,
+                pinned=atom.pin or _only_buffers(own, tensors),
                 structural=axis not in alone and (repeated or axis.size < _TINY),
             )
         )
     return groups
+
+
+def _only_buffers(members: Sequence[Member], tensors: Mapping[str, TensorType]) -> str | None:
+    held = any(tensors[member.tensor].is_parameter for member in members)
+    return None if held else "no parameter has it, only buffers"

@@ -16,13 +16,8 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
-import torch
-
 from secateur.core.expressions import COMPARISONS, OPERATORS, Binary, Field
 from secateur.graph.types import Product
-
-_TORCH = os.path.join(torch.__path__[0], "")
-_HERE = os.path.join(os.path.dirname(__file__), "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,10 +72,12 @@ class Ledger:
         elif isinstance(value, int) and value > 1:
             self.literals.append((product, what))
 
-    def scale(self, value: Any, what: str) -> None:
-        """A size was used as a number, not as a size."""
-        if isinstance(value, SizedInt) and value.live_in(self):
-            self.scales.append((value.expression, what))
+    def number(self, value: Any, what: str) -> Any:
+        """The plain value of an integer that is used as a number, not as a size, by `what`."""
+        if not (isinstance(value, SizedInt) and value.live_in(self)):
+            return value
+        self.scales.append((value.expression, f"{what} at {location(2)}"))
+        return int(value)
 
 
 def location(depth: int = 1) -> str:
@@ -92,6 +89,18 @@ def location(depth: int = 1) -> str:
             return f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
         frame = frame.f_back
     return "torch"
+
+
+def _asker() -> str:
+    """The package whose code compares: the nearest frame outside this file and type checkers."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        module = str(frame.f_globals.get("__name__", ""))
+        package = module.partition(".")[0]
+        if module != __name__ and package not in ("jaxtyping", "beartype"):
+            return package
+        frame = frame.f_back
+    return ""
 
 
 class SizedInt(int):
@@ -126,9 +135,7 @@ class SizedInt(int):
         return int, (int(self),)
 
     def __float__(self) -> float:
-        if self.ledger.open:
-            self.ledger.scale(self, location(2))
-        return float(int(self))
+        return float(int(self.ledger.number(self, "a conversion to float")))
 
     def __truediv__(self, other: Any) -> Any:
         return float(self) / other
@@ -189,10 +196,10 @@ def _comparison(name: str, apply: Callable[[int, int], bool]) -> Any:
         ledger = self.ledger
         if ledger.open and not isinstance(other, bool):
             left, right = self.expression, _expression_of(other, ledger)
-            asker = sys._getframe(1).f_code.co_filename
+            asker = _asker()
             # torch's own checks that do not end in an error decide nothing about the model
-            decides = (name, result) in _EQUALITIES or not asker.startswith(_TORCH)
-            if left is not right and decides and not asker.startswith(_HERE):
+            decides = (name, result) in _EQUALITIES or asker != "torch"
+            if left is not right and decides and asker != "secateur":
                 ledger.notes.append(Note(name, left, right, result, location(2)))
         return result
 

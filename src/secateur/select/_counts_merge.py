@@ -67,19 +67,17 @@ def merge(constraints: Sequence[Constraint], ranges: Mapping[int, Range]) -> Mer
 def _simplified(merged: Merged, constraint: Constraint) -> Constraint | None:
     """The constraint over roots without common factors, None where it is always true."""
     constraint = constraint.substituted(merged.values)
-    if not constraint.variables():
-        if not constraint.holds({}):
-            raise Unsatisfiable(constraint.sources)
-        return None
-    if not isinstance(constraint, Compare):
+    if isinstance(constraint, Compare):
+        positive = {number for number in constraint.variables() if merged.positive(number)}
+        polynomial = primitive(constraint.polynomial, positive)
+        if polynomial is not constraint.polynomial:
+            constraint = replace(constraint, polynomial=polynomial)
+    # a positive factor may have been all that varied: `8 * heads > 0`
+    if constraint.variables():
         return constraint
-    positive = {number for number in constraint.variables() if merged.positive(number)}
-    polynomial = primitive(constraint.polynomial, positive)
-    return (
-        constraint
-        if polynomial is constraint.polynomial
-        else replace(constraint, polynomial=polynomial)
-    )
+    if not constraint.holds({}):
+        raise Unsatisfiable(constraint.sources)
+    return None
 
 
 def _absorb(merged: Merged, constraint: Compare) -> bool:

@@ -1,0 +1,206 @@
+"""The reference for groups whose removal is not zeroing: norms, means and scales over what is kept.
+
+The original runs at its full size with the removed units zeroed, and wherever an operator runs
+over a cut axis in a way that zeros would disturb (a layer norm, a mean, a softmax), that operator
+alone is computed over the kept indices and its result put back among zeros. A number made of a
+size, such as `1/sqrt(head_dim)`, gets the size after the cut. Everything else is the original's
+own arithmetic on the original's own shapes, so a wrong index anywhere still shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core.dims import Axis, Concat, Dim, axes_of, kept_indices, new_size
+from secateur.core.expressions import Binary, Expression, Field, Size, evaluate
+from secateur.core.graph import Graph
+from secateur.core.plan import Plan
+from secateur.graph import call_arguments, tensors_in
+from secateur.graph.arrivals import Arrivals, visible_functionals
+from secateur.graph.attributes import tagged_reads
+from secateur.graph.call import OpCall, dims_of, set_dims
+from secateur.graph.dispatch import Recorder, Recording
+from secateur.graph.sized_ints import Ledger, LiveSize, SizedInt
+from secateur.graph.snapshot import leaves_of, restored, swap_in
+from secateur.graph.types import Atom, Dims, Product, concat, fresh_all, leading, parts_of, resolve
+
+_RENORMALISING = frozenset(
+    "native_layer_norm _fused_rms_norm native_group_norm mean var std var_mean std_mean _softmax "
+    "_log_softmax _safe_softmax amax amin prod logsumexp".split()
+)
+
+
+def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) -> list[Tensor]:
+    """Outputs of `reference`, the original with removed units zeroed, with norms, means and scales
+    over what the plan keeps. In evaluation mode and without gradients; the module is unchanged."""
+    types = _Types(graph, plan)
+    args, kwargs = call_arguments(inputs)
+    ledger = _NewSizes(types=types)
+    with ExitStack() as stack:
+        stack.enter_context(restored(reference))
+        stack.enter_context(torch.no_grad())
+        leaves = leaves_of(reference, meta=False)
+        for leaf in leaves.values():
+            set_dims(leaf.stand_in, types.thawed(graph.tensors[leaf.names[0]].dims))
+        swap_in(reference, leaves)
+        reference.eval()
+        for tensor in tensors_in((args, kwargs)):
+            set_dims(tensor, fresh_all(tensor.shape))
+        recorder = _Renormalising(types, {id(leaf.stand_in) for leaf in leaves.values()})
+        stack.enter_context(tagged_reads(reference, ledger))
+        stack.enter_context(visible_functionals())
+        stack.enter_context(recorder)
+        stack.enter_context(_NewScales(ledger, recorder))
+        out = list(tensors_in(reference(*args, **kwargs)))
+    ledger.open = False
+    return out
+
+
+class _Types:
+    """Between the graph's frozen dimensions and the live ones of this run, and what is kept."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self.keep, self.counts = plan.kept_units(), plan.counts()
+        self.fields = {**graph.fields, **{c.field: c.after for c in plan.changes}}
+        self._atoms: dict[Axis, Atom] = {}
+        self._axes: dict[Atom, Axis] = {}
+
+    def thawed(self, dims: Sequence[Dim]) -> Dims:
+        """Live types, one atom for each axis of the graph."""
+        return tuple(self._product(dim) for dim in dims)
+
+    def _product(self, dim: Dim) -> Product:
+        out: list[Atom] = []
+        for factor in dim:
+            if isinstance(factor, Concat):
+                out += concat([self._product(part) for part in factor.parts])
+                continue
+            atom = self._atoms.get(factor)
+            if atom is None:
+                atom = self._atoms[factor] = Atom(factor.size)
+                self._axes[atom] = factor
+            out.append(atom)
+        return tuple(out)
+
+    def dim(self, product: Product) -> Dim:
+        """The frozen form of a live dimension; atoms of this run alone are axes of their own."""
+        return tuple(self._factor(atom) for atom in resolve(product))
+
+    def _factor(self, atom: Atom) -> Axis | Concat:
+        if atom.parts is not None:
+            return Concat(tuple(self.dim(part) for part in parts_of(atom)))
+        # negative numbers are no axis of the graph
+        return self._axes.setdefault(atom, Axis(-1 - len(self._axes), atom.size))
+
+    def kept(self, product: Product) -> Tensor | None:
+        """Kept indices of a live dimension; None where all are kept."""
+        dim = self.dim(product)
+        cut = any(axis.index in self.keep for axis in axes_of(dim))
+        return kept_indices(dim, self.keep) if cut else None
+
+    def new_size(self, product: Product) -> int:
+        """Size of a live dimension after the cut."""
+        return new_size(self.dim(product), self.counts)
+
+
+class _Renormalising(Recorder):  # type: ignore[no-untyped-call]
+    """Infers types on real tensors, and computes norms, means and softmaxes over what is kept."""
+
+    def __init__(self, types: _Types, stand_ins: set[int]) -> None:
+        super().__init__(Recording(keep_ops=False), stand_ins, meta=False, strict=False)
+        self.types = types
+
+    def record(self, call: OpCall) -> None:
+        super().record(call)
+        if call.name in _RENORMALISING:
+            with self.paused():
+                self._redo_(call)
+
+    def _redo_(self, call: OpCall) -> None:
+        source = call.args[0]
+        kept = [self.types.kept(dim) for dim in dims_of(source)]
+        if all(indices is None for indices in kept):
+            return
+        args = [self._compact(arg) if isinstance(arg, Tensor) else arg for arg in call.args]
+        _resize_(call, args, dims_of(source), self.types)
+        kwargs = {
+            k: self._compact(v) if isinstance(v, Tensor) else v for k, v in call.kwargs.items()
+        }
+        compact = call.func(*args, **kwargs)
+        many = call.returns_many
+        for full, part in zip(
+            call.out if many else [call.out], compact if many else [compact], strict=True
+        ):
+            if isinstance(full, Tensor) and full.numel():
+                self._expand_(full, part)
+
+    def _compact(self, tensor: Tensor) -> Tensor:
+        for k, dim in enumerate(dims_of(tensor)):
+            indices = self.types.kept(dim)
+            if indices is not None:
+                tensor = tensor.index_select(k, indices)
+        return tensor
+
+    def _expand_(self, full: Tensor, part: Tensor) -> None:
+        index = [self.types.kept(dim) for dim in dims_of(full)]
+        full.zero_()
+        if all(indices is None for indices in index):
+            full.copy_(part)
+            return
+        grid = [
+            (torch.arange(size) if indices is None else indices).reshape(
+                [-1 if j == k else 1 for j in range(full.dim())]
+            )
+            for k, (size, indices) in enumerate(zip(full.shape, index, strict=True))
+        ]
+        full[tuple(grid)] = part
+
+
+def _resize_(call: OpCall, args: list[Any], dims: Dims, types: _Types) -> None:
+    """Sizes among the arguments after the cut."""
+    if call.name in ("native_layer_norm", "_fused_rms_norm"):
+        args[1] = [types.new_size(dim) for dim in dims[len(dims) - len(args[1]) :]]
+    elif call.name == "native_group_norm":
+        # input, weight, bias, N, C, HxW, groups, eps
+        groups = leading(dims[1], args[6])
+        args[4] = types.new_size(dims[1])
+        args[6] = args[6] if groups is None else types.new_size(groups)
+
+
+@dataclass
+class _NewSizes(Ledger):
+    """A ledger whose integers, used as numbers, are those of the cut model."""
+
+    types: _Types = field(kw_only=True)
+
+    def number(self, value: Any, what: str) -> Any:
+        if not (isinstance(value, SizedInt) and value.live_in(self)):
+            return value
+        after = evaluate(self._frozen(value.expression), self.types.counts, self.types.fields)
+        return int(value) if after is None else after
+
+    def _frozen(self, expression: Any) -> Expression:
+        if isinstance(expression, LiveSize):
+            return Size(self.types.dim(expression.product))
+        if isinstance(expression, Binary):
+            left, right = self._frozen(expression.left), self._frozen(expression.right)
+            return Binary(expression.op, left, right)
+        assert isinstance(expression, (int, Field))
+        return expression
+
+
+class _NewScales(Arrivals):
+    """Attention without an explicit scale gets the one that the cut model's head width gives."""
+
+    def attend(self, func: Callable[..., Any], named: dict[str, Any]) -> Tensor:
+        if named.get("scale") is None:
+            assert isinstance(self.recorder, _Renormalising)
+            width = self.recorder.types.new_size(dims_of(named["query"])[-1])
+            named = {**named, "scale": width**-0.5}
+        return super().attend(func, named)
