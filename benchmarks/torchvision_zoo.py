@@ -153,8 +153,9 @@ def table(body: dict[str, Any]) -> str:
         f"{about['seed']}), weights are random, constants of a fresh model (batch norms, layer "
         "scales) are replaced by random values. *Error*: largest difference of cut and masked "
         "model in float64, relative to the largest output. *Effect*: how much the cut changed "
-        "the outputs by the same measure. *Shape only*: groups for which zeroing cannot equal "
-        "removing (a layer norm over the cut axis), compared by shapes.",
+        "the outputs by the same measure. *Corrected*: groups for which zeroing cannot equal "
+        "removing (a layer norm over the cut axis), compared with a reference that takes norms, "
+        "means and scales over what is kept; *shape only*: compared by shapes.",
         "",
         f"**{good} of {len(lines)} models pass** (error at most {about['tolerance']:g}, every "
         f"free group cut or said, no unknown operator); largest error {max(errors):.1e}.",
@@ -163,16 +164,17 @@ def table(body: dict[str, Any]) -> str:
         f"{about['torch']}, torchvision {about['torchvision']}; commit {commits}; "
         f"{about['date']}.",
         "",
-        "| Model | Params (M) | MACs (G) | Groups cut | Checked | Shape only | Kept whole | "
+        "| Model | Params (M) | MACs (G) | Groups cut | Checked | of them corrected | Shape only "
+        "| Kept whole | "
         "Error | Effect | Trace (s) | Plan (s) | Cut (s) |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
     return "\n".join([*head, *map(row, lines)]) + "\n"
 
 
 def row(line: dict[str, Any]) -> str:
     if "error" in line:
-        return f"| {line['name']} | failed: {line['error']} |" + " |" * 10
+        return f"| {line['name']} | failed: {line['error']} |" + " |" * 11
     params, macs, seconds = line["params"], line["macs"], line["seconds"]
     cells = [
         line["name"],
@@ -180,6 +182,7 @@ def row(line: dict[str, Any]) -> str:
         f"{macs[0] / 1e9:.2f} → {macs[1] / 1e9:.2f}",
         f"{line['cut']} of {line['free']}",
         str(line["checked"]),
+        str(line["corrected"]),
         str(line["shape_only"]),
         str(len(line["kept_whole"])),
         f"{line['max_rel_error']:.1e}",

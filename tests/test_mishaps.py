@@ -1,4 +1,4 @@
-"""What goes wrong for users: each mishap has its clear error, or is survived, and nothing is lost."""
+"""What goes wrong for users: each mishap has its clear error or is survived; nothing is lost."""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ import torch
 from secateur.core.plan import Plan
 from secateur.criteria.score import score
 from secateur.cut.apply import cut
+from secateur.cut.verify import verify
 from secateur.graph import trace
 from secateur.select.plan import plan as make_plan
 from secateur.storage.huggingface import CannotExpressError, expressible, save_pretrained
@@ -103,6 +104,8 @@ def test_cut_is_read_by_plain_transformers(
 ) -> None:
     model, inputs = built(transformers, name)
     small, plan = cut_to(model, inputs, expressible(trace(model, inputs), model))
+    proof = verify(model, small, plan, inputs)
+    assert proof.groups_checked == len(plan.keep) > 0
     save_pretrained(small, tmp_path / "out", plan=plan)
     read = type(model).from_pretrained(tmp_path / "out").eval()
     with torch.no_grad():

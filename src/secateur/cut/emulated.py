@@ -32,7 +32,9 @@ from secateur.graph.types import Atom, Dims, Product, concat, fresh_all, leading
 
 _RENORMALISING = frozenset(
     "native_layer_norm _fused_rms_norm native_group_norm mean var std var_mean std_mean _softmax "
-    "_log_softmax _safe_softmax amax amin prod logsumexp".split()
+    "_log_softmax _safe_softmax amax amin prod logsumexp "
+    # sums of activations, which a zeroed parameter does not always make zero: elu(x) + 1
+    "sum bmm baddbmm cumsum linalg_vector_norm".split()
 )
 
 
@@ -81,11 +83,7 @@ class _Types:
             if isinstance(factor, Concat):
                 out += concat([self._product(part) for part in factor.parts])
                 continue
-            atom = self._atoms.get(factor)
-            if atom is None:
-                atom = self._atoms[factor] = Atom(factor.size)
-                self._axes[atom] = factor
-            out.append(atom)
+            out.append(self._atoms.setdefault(factor, Atom(factor.size)))
         return tuple(out)
 
     def dim(self, product: Product) -> Dim:
@@ -95,6 +93,10 @@ class _Types:
     def _factor(self, atom: Atom) -> Axis | Concat:
         if atom.parts is not None:
             return Concat(tuple(self.dim(part) for part in parts_of(atom)))
+        if atom not in self._axes:
+            # a rule may have bound an atom of the graph to a fresh one of the same size
+            roots = {axis: resolve((known,)) for axis, known in self._atoms.items()}
+            self._axes |= {root[0]: axis for axis, root in roots.items() if len(root) == 1}
         # negative numbers are no axis of the graph
         return self._axes.setdefault(atom, Axis(-1 - len(self._axes), atom.size))
 

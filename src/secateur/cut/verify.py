@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_map_only
 
 from secateur.core.dims import new_size
 from secateur.core.errors import CutError, ProofError
+from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Call, Graph
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
@@ -62,7 +63,7 @@ def verify(
     outputs, calls = _checked_run(small, inputs, graph, plan)
     found = None if plan.inexact else _compare_masked(outputs, model, plan, inputs, dtype)
     found = found or _compare_corrected(outputs, model, plan, graph, inputs, dtype)
-    found = found or _compare_part(model, plan, graph, inputs, dtype)
+    found = found or _compare_part(small, model, plan, graph, inputs, dtype)
     tied = "its size is tied to a group for which equality cannot hold"
     return Proof(
         max_abs_error=found.absolute,
@@ -128,10 +129,27 @@ def _compare_corrected(
     return found if found.equal else None
 
 
+def _check_same(small: nn.Module, expected: nn.Module) -> None:
+    """Raises: ProofError when `small` does not hold the weights that the plan keeps."""
+    ours = dict(named_tensors(small))
+    for name, tensor in named_tensors(expected):
+        if name not in ours or not torch.equal(ours[name], tensor.to(ours[name])):
+            raise ProofError(
+                f"{name} of the cut model is not what the plan keeps of the original; verify the "
+                "model as `cut` returned it, before any training"
+            )
+
+
 def _compare_part(
-    model: nn.Module, plan: Plan, graph: Graph, inputs: Any, dtype: torch.dtype | None
+    small: nn.Module,
+    model: nn.Module,
+    plan: Plan,
+    graph: Graph,
+    inputs: Any,
+    dtype: torch.dtype | None,
 ) -> _Comparison:
     """The exact groups alone, the others whole, against the masked original."""
+    _check_same(small, cut(model, plan))
     part = part_of(plan, graph, plan.exact)
     if part is None:
         return _Comparison(0.0, 0.0, torch.float64, "nothing", frozenset())
