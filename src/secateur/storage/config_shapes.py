@@ -73,13 +73,13 @@ class _ConfigLedger(Ledger):
     """Tags survive the copies and divisions that constructors make; scales that only the random
     initialisation uses are left out."""
 
-    def scale(self, value: Any, what: str) -> None:
+    def number(self, value: Any, what: str) -> Any:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None:
             if frame.f_code.co_name in _INITIALISATION:
-                return
+                return int(value) if isinstance(value, SizedInt) else value
             frame = frame.f_back
-        super().scale(value, what)
+        return super().number(value, what)
 
     def tag(self, value: int, expression: Any) -> int:
         # a remainder of 0 stays named: `width % heads != 0` is a condition
