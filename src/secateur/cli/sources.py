@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from secateur.cli.settings import Source
+from secateur.core.modes import evaluating
 from secateur.train.batches import TensorBatches
-from secateur.train.evaluate import accuracy, evaluating
+from secateur.train.evaluate import accuracy
 
 if TYPE_CHECKING:
     from torch.utils.data import TensorDataset
@@ -70,7 +71,7 @@ def check_fits(loaded: LoadedModel, data: Data | None) -> None:
     device = next(loaded.model.parameters()).device
     sample = data.test.tensors[0][:1].to(device)
     try:
-        with evaluating(loaded.model):
+        with evaluating(loaded.model), torch.no_grad():
             loaded.model(sample)
     except (RuntimeError, ValueError, TypeError) as error:
         raise ValueError(

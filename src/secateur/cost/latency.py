@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from secateur.core.modes import evaluating
 from secateur.cost.batch import resize_batch
 
 ROUND_MS = 20.0
@@ -113,7 +114,7 @@ def measure_latency(
     with ExitStack() as stack:
         stack.enter_context(_threads(threads))
         for model in models.values():
-            stack.enter_context(_evaluating(model))
+            stack.enter_context(evaluating(model))
         stack.enter_context(_no_garbage_collection())
         forwards = {name: _forward(model, inputs) for name, model in models.items()}
         repeats = {name: _calibrate(run, device, warmup) for name, run in forwards.items()}
@@ -232,17 +233,6 @@ def _threads(count: int | None) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
 
 
 @contextmanager

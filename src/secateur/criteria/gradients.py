@@ -9,7 +9,6 @@ whose output carries `.loss` or is given to `loss_fn(outputs, batch)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from secateur.core.errors import ScoreError
+from secateur.core.modes import evaluating
 
 LossFn = Callable[[Any, Any], Tensor]
 
@@ -37,7 +37,7 @@ def batch_gradients(
         )
     device = next(iter(parameters.values())).device
     number = -1
-    with _evaluating(model):
+    with evaluating(model):
         for number, batch in enumerate(data):
             batch = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), _plain(batch))
             with torch.enable_grad():
@@ -51,17 +51,6 @@ def batch_gradients(
             }
     if number < 0:
         raise ScoreError("the calibration data holds no batch; pass a loader that is not empty")
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:  # each module on its own: a user may have frozen some
-            module.training = True
 
 
 def _plain(batch: Any) -> Any:

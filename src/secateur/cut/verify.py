@@ -23,6 +23,7 @@ from secateur.core.dims import new_size
 from secateur.core.errors import CutError, ProofError
 from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Call, Graph
+from secateur.core.modes import evaluating
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
 from secateur.cut.apply import cut
@@ -182,14 +183,8 @@ def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 def _run(model: nn.Module, inputs: Any) -> list[Tensor]:
     args, kwargs = call_arguments(inputs)
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        with torch.no_grad():
-            return list(tensors_in(model(*args, **kwargs)))
-    finally:
-        for module in training:
-            module.training = True
+    with evaluating(model), torch.no_grad():
+        return list(tensors_in(model(*args, **kwargs)))
 
 
 def _checked_run(

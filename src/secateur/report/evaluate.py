@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from secateur.core.modes import evaluating
 from secateur.cost.latency import Latency
 from secateur.report.row import ModelRow
 
@@ -58,13 +59,8 @@ def count_tensors(model: nn.Module) -> tuple[int, int]:
 @torch.no_grad()
 def measure_accuracy(model: nn.Module, metric: Metric) -> float:
     """The metric of the model in evaluation mode."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with evaluating(model):
         accuracy = float(metric(model))
-    finally:
-        for module in training:
-            module.training = True
     if not 0 <= accuracy <= 1:
         raise ValueError(
             f"the metric gave {accuracy} for {type(model).__name__}: it must be a share in [0, 1]; "

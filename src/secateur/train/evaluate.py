@@ -5,8 +5,7 @@ The model is put into eval mode and given back in the modes it was in. No gradie
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core.errors import TrainError
+from secateur.core.modes import evaluating
 from secateur.train.batches import device_of, predict, split_batch, to_device
 from secateur.train.objective import LossFn, check_labels, supervised
 
@@ -42,7 +42,7 @@ def accuracy(model: nn.Module, data: Iterable[Any]) -> float:
 def mean_loss(model: nn.Module, data: Iterable[Any], *, loss_fn: LossFn | None = None) -> float:
     """Mean loss over samples; without `loss_fn` the model's own, as Hugging Face models give it."""
     objective, total, count = supervised(loss_fn), 0.0, 0
-    with evaluating(model):
+    with evaluating(model), torch.no_grad():
         for batch in data:
             moved = to_device(batch, device_of(model))
             samples = _samples(moved)
@@ -59,7 +59,7 @@ def evaluate(model: nn.Module, data: Iterable[Any], *, loss_fn: LossFn | None = 
     Raises: TrainError for empty data, and for outputs or labels of another kind.
     """
     predictions, labels, total = [], [], 0.0
-    with evaluating(model):
+    with evaluating(model), torch.no_grad():
         for batch in data:
             outputs_BC, labels_B = _outputs_and_labels(model, to_device(batch, device_of(model)))
             check_labels(outputs_BC, labels_B)
@@ -71,25 +71,6 @@ def evaluate(model: nn.Module, data: Iterable[Any], *, loss_fn: LossFn | None = 
     predicted, true = torch.cat(predictions), torch.cat(labels)
     correct = int((predicted == true).sum())
     return Evaluation(correct / count, total / count if loss_fn else None, predicted, true)
-
-
-@contextmanager
-def modes_kept(model: nn.Module) -> Iterator[None]:
-    """Give every module its training or eval mode back after the block."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no gradients inside the block; the modes are given back after it."""
-    with modes_kept(model), torch.no_grad():
-        model.eval()
-        yield
 
 
 def _outputs_and_labels(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:

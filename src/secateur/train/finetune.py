@@ -19,8 +19,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from secateur.core.errors import DivergedError, TrainError
+from secateur.core.modes import modes_kept
 from secateur.train.batches import device_of
-from secateur.train.evaluate import modes_kept
 from secateur.train.log import EpochRow, TrainLog
 from secateur.train.objective import LossFn, supervised
 from secateur.train.precision import mixed_precision

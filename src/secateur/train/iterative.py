@@ -15,10 +15,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
 from secateur.core.errors import BudgetError, DivergedError
-from secateur.train.evaluate import evaluating
+from secateur.core.modes import evaluating
 from secateur.train.loop_state import LoopState, Pending, load_state, save_state
 from secateur.train.loop_values import (
     Attempt,
@@ -218,5 +219,5 @@ def _impossible(number: int, asked: float, lr: float, note: str) -> IterativeSte
 
 
 def _measured(model: nn.Module, validate: Validate) -> float:
-    with evaluating(model):
+    with evaluating(model), torch.no_grad():
         return float(validate(model))

@@ -16,14 +16,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from secateur.core.atomic import write_text
 from secateur.core.errors import TrainError
 from secateur.core.fingerprint import fingerprint
+from secateur.core.modes import evaluating
 from secateur.train.batches import labels_digest, set_epoch_
 from secateur.train.checkpoint import latest_checkpoint, save_checkpoint
-from secateur.train.evaluate import evaluating
 from secateur.train.log import EpochRow, Stop, to_jsonl
 from secateur.train.random_state import RandomState, capture, restore
 from secateur.train.snapshot import not_finite, restore_, snapshot, tensors_of
@@ -158,7 +159,7 @@ class Run:
         if spoiled is not None:
             raise NotFinite(f"the weights of {spoiled} became NaN or infinite")
         if self.validate is not None:
-            with evaluating(self.stepper.model):
+            with evaluating(self.stepper.model), torch.no_grad():
                 metric = finite(float(self.validate(self.stepper.model)), "validation metric")
         row = EpochRow(
             epoch=position.epoch + 1,
