@@ -17,5 +17,10 @@ POWER = 2.0
 
 def importance(matrix: UnitMatrix, context: Context) -> Tensor:
     """Euclidean norm of the weights."""
-    norm_U: Tensor = torch.linalg.vector_norm(matrix.w_UR, dim=1)
-    return norm_U
+    w_UR = matrix.w_UR
+    if w_UR.stride(-1) == 1:
+        norm_U: Tensor = torch.linalg.vector_norm(w_UR, dim=1)
+        return norm_U
+    # a consumer's columns, seen through a transposed view: torch's norm walks them one by one,
+    # seven times slower than the sum that it reorders
+    return w_UR.square().sum(1).sqrt()
