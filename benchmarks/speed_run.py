@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torchvision_ops import define_torchvision_ops
 
 LLAMA = "llama-7b-shape"
 
@@ -27,6 +26,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    from torchvision_ops import define_torchvision_ops  # only children have it on their path
+
     define_torchvision_ops()
     print(json.dumps(TOOLS[arguments.tool](arguments.model)))
 
