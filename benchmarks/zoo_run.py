@@ -74,7 +74,7 @@ def run(spec: str, seed: int, image_size: int | None) -> dict[str, Any]:
         "notes": list(plan.notes),
         "unknown_ops": dict(graph.unknown_ops),
         "checked": proof.groups_checked,
-        "corrected": proof.groups_corrected,
+        "corrected": len(proof.corrected),
         "shape_only": proof.groups_shape_only,
         "max_rel_error": proof.max_rel_error,
         "max_abs_error": proof.max_abs_error,

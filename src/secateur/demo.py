@@ -56,7 +56,7 @@ class Attempt:
     recovery: FinetuneSettings = RECOVERY
 
 
-BUDGET = "params=12%,macs=10%"
+BUDGET = "params=12%,macs=12%"
 TAYLOR = Attempt("taylor", BUDGET, selector="global", normalise="none")
 RANDOM = Attempt("random", BUDGET)
 # whole vectors of channels: at this size an odd width runs no faster than the next multiple of 16

@@ -60,6 +60,11 @@ def proof_lines(proof: Proof) -> list[str]:
         f"({scientific(proof.max_rel_error)} of the largest output) in {proof.dtype}",
         f"{plural(proof.module_calls, 'module output')} with the predicted shape",
     ]
+    if proof.corrected:
+        lines.append(
+            f"{plural(len(proof.corrected), 'group')} of them with norms, means and scales of the "
+            "reference taken over what is kept"
+        )
     for reason, count in Counter(proof.reasons.values()).most_common():
         lines.append(f"{plural(count, 'group')} compared by shape only: {reason}")
     return lines

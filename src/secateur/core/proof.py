@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -10,9 +10,9 @@ from typing import Any
 class Proof:
     """max_abs_error: largest difference of any output; max_rel_error: that over the largest
     magnitude of the same output; groups_checked: groups whose removal was compared by numbers;
-    groups_corrected: those among them for which the reference takes norms, means and scales over
-    what is kept, because removing is not zeroing there; groups_shape_only: groups where only
-    shapes were compared; reasons: why, for each of the last two; module_calls: module outputs
+    corrected: those among them for which removing is not zeroing, each with the reason; the
+    reference took norms, means and scales over what is kept there; groups_shape_only: groups
+    where only shapes were compared; reasons: why, for each of those; module_calls: module outputs
     whose shapes matched the prediction."""
 
     max_abs_error: float
@@ -22,7 +22,7 @@ class Proof:
     dtype: str
     module_calls: int
     reasons: dict[str, str]
-    groups_corrected: int = 0
+    corrected: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -70,14 +70,11 @@ def verify(
         max_abs_error=found.absolute,
         max_rel_error=found.relative,
         groups_checked=len(found.groups),
-        groups_corrected=len(found.groups & plan.inexact.keys()),
         groups_shape_only=len(plan.keep) - len(found.groups),
         dtype=found.dtype,
         module_calls=calls,
-        reasons={
-            **{id: tied for id in plan.keep if id not in found.groups},
-            **{id: reason for id, reason in plan.inexact.items() if id in plan.keep},
-        },
+        reasons={id: plan.inexact.get(id, tied) for id in plan.keep if id not in found.groups},
+        corrected={id: why for id, why in plan.inexact.items() if id in found.groups},
     )
 
 

@@ -211,7 +211,9 @@ def proved(group: GroupRow, proof: Proof | None) -> str:
     """How the cut of a group was proved."""
     if status(group) != "cut" or proof is None:
         return DASH
-    return "shapes" if group.id in proof.reasons else "numbers"
+    if group.id in proof.reasons:
+        return "shapes"
+    return "numbers, corrected" if group.id in proof.corrected else "numbers"
 
 
 def settings(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
