@@ -23,7 +23,7 @@ def blocks(path: Path, language: str) -> list[str]:
 def test_both_languages_have_the_same_code_and_figures() -> None:
     for language in ("", "python", "console"):
         assert blocks(ENGLISH, language) == blocks(CHINESE, language) != []
-    tables = [re.findall(r"\d+(?:[.,]\d+)*", table(path)) for path in (ENGLISH, CHINESE)]
+    tables = [sorted(re.findall(r"\d+(?:[.,]\d+)*", table(path))) for path in (ENGLISH, CHINESE)]
     assert tables[0] == tables[1] != []
 
 
