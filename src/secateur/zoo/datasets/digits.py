@@ -18,7 +18,7 @@ def load(rest: str, *, seed: int) -> Data:
     """65 % train, 10 % validation, 25 % test; pixels scaled to [0, 1], float32 [N, 1, 8, 8]."""
     if rest:
         raise ValueError(f"data 'digits' takes nothing after a colon, got {rest!r}")
-    sklearn = require("sklearn.datasets", package="scikit-learn", extra="report")
+    sklearn = require("sklearn.datasets", package="scikit-learn", extra="dev")
     images, labels = sklearn.load_digits(return_X_y=True)
     inputs = torch.from_numpy(images).to(torch.float32).div_(_DARKEST).reshape(-1, 1, 8, 8)
     train, validation, test = split(
