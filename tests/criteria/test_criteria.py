@@ -92,3 +92,8 @@ def test_random_depends_on_seed_and_group_only(case) -> None:
     assert not torch.equal(first["conv1"], other["conv1"])
     assert not torch.equal(first["conv1"][:6], first["conv2"])
     assert all(values.dtype == torch.float64 for values in first.values())
+
+
+def test_shapes_in_annotations_are_checked_while_tests_run() -> None:
+    with pytest.raises(TypeError, match="w_UR"):
+        UnitMatrix(torch.zeros(3))

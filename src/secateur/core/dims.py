@@ -17,6 +17,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 
@@ -67,7 +68,7 @@ def new_size(dim: Dim, counts: Counts) -> int:
     return size
 
 
-def kept_indices(dim: Dim, keep: Keep) -> Tensor:
+def kept_indices(dim: Dim, keep: Keep) -> Int64[Tensor, " kept"]:
     """Flat indices of a dimension that remain, int64 of shape [new size], ascending.
 
     >>> kept_indices((Axis(0, 2), Axis(1, 3)), {1: torch.tensor([0, 2])}).tolist()
@@ -90,7 +91,7 @@ def kept_indices(dim: Dim, keep: Keep) -> Tensor:
     return indices
 
 
-def unit_positions(dim: Dim, axis: Axis) -> Tensor:
+def unit_positions(dim: Dim, axis: Axis) -> Int64[Tensor, "units positions"]:
     """Flat indices that belong to each unit of `axis`: int64 of shape [units, indices per unit].
 
     >>> unit_positions((Axis(0, 2), Axis(1, 3)), Axis(1, 3)).tolist()

@@ -7,6 +7,7 @@ gradients of opposite sign do not cancel.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -15,7 +16,7 @@ NEEDS = frozenset({"gradient"})
 POWER = 2.0
 
 
-def importance(matrix: UnitMatrix, context: Context) -> Tensor:
+def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Euclidean norm of the gradients."""
     assert matrix.g_UR is not None
     norm_U: Tensor = torch.linalg.vector_norm(matrix.g_UR, dim=1)

@@ -7,6 +7,7 @@ Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, section 3.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -15,7 +16,7 @@ NEEDS = frozenset({"weights"})
 POWER = 1.0
 
 
-def importance(matrix: UnitMatrix, context: Context) -> Tensor:
+def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Sum of absolute weights."""
     norm_U: Tensor = torch.linalg.vector_norm(matrix.w_UR, 1, dim=1)
     return norm_U

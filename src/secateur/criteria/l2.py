@@ -7,6 +7,7 @@ Source: Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023, sectio
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -15,7 +16,7 @@ NEEDS = frozenset({"weights"})
 POWER = 2.0
 
 
-def importance(matrix: UnitMatrix, context: Context) -> Tensor:
+def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Euclidean norm of the weights."""
     w_UR = matrix.w_UR
     if w_UR.stride(-1) == 1:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from secateur.core.dims import unit_rows
@@ -21,8 +22,8 @@ from secateur.core.graph import Graph, Group, Member
 class UnitMatrix:
     """One member: weights w_UR and, where the criterion needs it, gradients g_UR of equal shape."""
 
-    w_UR: Tensor
-    g_UR: Tensor | None = None
+    w_UR: Float[Tensor, "units rest"]
+    g_UR: Float[Tensor, "units rest"] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ change when another group does. Works without weights, on meta.
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -15,6 +16,6 @@ NEEDS: frozenset[str] = frozenset()
 POWER = 1.0
 
 
-def importance(matrix: UnitMatrix, context: Context) -> Tensor:
+def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Uniform in [0, 1)."""
     return torch.rand(context.units, dtype=torch.float64, generator=context.generator)

@@ -9,6 +9,7 @@ member of the group is such a gate, not only one layer.
 
 from __future__ import annotations
 
+from jaxtyping import Float
 from torch import Tensor
 
 from secateur.criteria.matrices import Context, UnitMatrix
@@ -17,7 +18,7 @@ NEEDS = frozenset({"weights", "gradient"})
 POWER = 1.0
 
 
-def importance(matrix: UnitMatrix, context: Context) -> Tensor:
+def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Absolute first-order change of the loss."""
     assert matrix.g_UR is not None
     return (matrix.w_UR * matrix.g_UR).sum(dim=1).abs()

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from secateur.core.budget import Budget
@@ -48,7 +49,7 @@ def plan(
     return _assemble(problem, search(problem), settings or {})
 
 
-def choose_units(scores_U: Tensor, count: int) -> tuple[int, ...]:
+def choose_units(scores_U: Float[Tensor, " units"], count: int) -> tuple[int, ...]:
     """The `count` units with the highest scores, ascending; ties go to the lower index.
 
     >>> choose_units(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3)
