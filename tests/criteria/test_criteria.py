@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core.lookup import find, names
+from secateur.criteria.matrices import UnitMatrix
 from secateur.criteria.score import score
 
 CRITERIA = names("secateur.criteria")
