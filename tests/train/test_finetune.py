@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -306,10 +307,11 @@ def test_ignored_labels_are_no_error(make_model: Any, digits: Any) -> None:
     labels = digits.train_y[:20].clone()
     labels[3] = -100
     data = [(digits.train_x[:20], labels)]
-    finetune(make_model(), data, settings=FinetuneSettings(epochs=1), loss_fn=LOSS)
+    first = finetune(make_model(), data, settings=FinetuneSettings(epochs=1), loss_fn=LOSS)
     labels[3] = 99
     loss = nn.CrossEntropyLoss(ignore_index=99)
-    finetune(make_model(), data, settings=FinetuneSettings(epochs=1), loss_fn=loss)
+    second = finetune(make_model(), data, settings=FinetuneSettings(epochs=1), loss_fn=loss)
+    assert all(math.isfinite(row.loss) for log in (first, second) for row in log)
 
 
 def test_labels_out_of_range_for_a_model_with_its_own_loss(digits: Any) -> None:
