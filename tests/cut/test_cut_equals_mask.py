@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from models import MODELS
 from torch import Tensor, nn
 
 from secateur import cut, plan, score, trace, verify
 from secateur.core.lookup import names
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "graph"))
-from models import MODELS
 
 
 def built(name: str) -> tuple[nn.Module, Tensor]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from models import MODELS, Attention, Shuffle, Tied, image, tokens
 from torch import Tensor, nn
 
 from secateur import trace
 from secateur.core.expressions import Field, Size
-
-sys.path.insert(0, str(Path(__file__).parent))
-from models import MODELS, Attention, Shuffle, Tied, image, tokens
 
 
 def sizes(graph: Any) -> dict[str, int]:

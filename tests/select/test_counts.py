@@ -2,44 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import pytest
+from systems import equal, make_graph, op
 
 from secateur.core.dims import Axis, Concat
 from secateur.core.errors import BudgetError
 from secateur.core.expressions import (
-    Binary,
-    Expression,
     Field,
     Relation,
     Size,
 )
-from secateur.core.graph import Graph, Group
+from secateur.core.graph import Graph
 from secateur.select import _counts_search
 from secateur.select.counts import Solution, solve_counts
-
-
-def make_graph(
-    axes: Sequence[Axis],
-    relations: Sequence[Relation],
-    fields: Mapping[Field, int] | None = None,
-    pinned: Sequence[Axis] = (),
-) -> Graph:
-    groups = tuple(
-        Group(f"g{axis.index}", axis, (), pinned="model output" if axis in pinned else None)
-        for axis in axes
-    )
-    return Graph(groups, {}, (), (), tuple(relations), fields or {}, (), (), {}, "fingerprint")
-
-
-def equal(left: Expression, right: Expression, where: str = "") -> Relation:
-    return Relation("eq", left, right, True, where)
-
-
-def op(name: str, left: Expression, right: Expression) -> Binary:
-    return Binary(name, left, right)
-
 
 HEADS, DIM, WIDTH = Axis(0, 3), Axis(1, 4), Axis(2, 12)
 EMBED, N_HEADS = Field("attn", "embed_dim"), Field("attn", "num_heads")

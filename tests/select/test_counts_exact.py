@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from systems import equal, make_graph, op
 
 from secateur.core.dims import Axis, Concat, Dim
 from secateur.core.expressions import (
@@ -21,29 +22,8 @@ from secateur.core.expressions import (
     Size,
     leaves,
 )
-from secateur.core.graph import Graph, Group
+from secateur.core.graph import Graph
 from secateur.select.counts import Solution, solve_counts
-
-
-def make_graph(
-    axes: Sequence[Axis],
-    relations: Sequence[Relation],
-    fields: Mapping[Field, int] | None = None,
-    pinned: Sequence[Axis] = (),
-) -> Graph:
-    groups = tuple(
-        Group(f"g{axis.index}", axis, (), pinned="model output" if axis in pinned else None)
-        for axis in axes
-    )
-    return Graph(groups, {}, (), (), tuple(relations), fields or {}, (), (), {}, "fingerprint")
-
-
-def equal(left: Expression, right: Expression, where: str = "") -> Relation:
-    return Relation("eq", left, right, True, where)
-
-
-def op(name: str, left: Expression, right: Expression) -> Binary:
-    return Binary(name, left, right)
 
 
 def size_of(dim: Dim, counts: Mapping[int, int]) -> int:

@@ -91,18 +91,6 @@ def kept_indices(dim: Dim, keep: Keep) -> Int64[Tensor, " kept"]:
     return indices
 
 
-def unit_positions(dim: Dim, axis: Axis) -> Int64[Tensor, "units positions"]:
-    """Flat indices that belong to each unit of `axis`: int64 of shape [units, indices per unit].
-
-    >>> unit_positions((Axis(0, 2), Axis(1, 3)), Axis(1, 3)).tolist()
-    [[0, 3], [1, 4], [2, 5]]
-    """
-    rows = list(unit_rows(torch.arange(dim_size(dim)), 0, dim, axis))
-    if not rows:
-        raise ValueError(f"axis {axis.index} does not occur in this dimension")
-    return torch.cat(rows, dim=1)
-
-
 def unit_rows(tensor: Tensor, tensor_dim: int, dim: Dim, axis: Axis) -> Iterator[Tensor]:
     """For each occurrence of `axis`: the elements that belong to its units, [units, elements].
 

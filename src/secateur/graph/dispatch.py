@@ -63,7 +63,6 @@ class Recording:
 
     ops: list[LiveOp] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
-    reasons: dict[str, str] = field(default_factory=dict)
     used: set[int] = field(default_factory=set)
     stack: list[str] = field(default_factory=list)
     storages: dict[int, tuple[int, Any]] = field(default_factory=dict)
@@ -201,7 +200,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         name = str(call.func)
         self.recording.unknown[name] += 1
         why = f"the operator {name} has no rule"
-        self.recording.reasons.setdefault(name, reason)
         for tensor in ins:
             for product in dims_of(tensor):
                 pin(product, why)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from secateur.graph.call import NoRule, dims_of, set_dims
-from secateur.graph.types import Dims, Product, concat, fresh, fresh_all, pin, unify
+from secateur.graph.types import Dims, Product, concat, fresh, unify
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
 _WHERE = "a recurrent layer"
@@ -109,12 +109,3 @@ def _outputs(
         size *= atom.size
     out = torch.empty((*data.shape[:-1], size), dtype=weights[0].dtype, device=weights[0].device)
     return (out, *(torch.empty_like(state) for state in states))
-
-
-def pin_everything(tensors: Sequence[Tensor], reason: str) -> None:
-    """Pin all that a call without a rule touches."""
-    for tensor in tensors:
-        for product in dims_of(tensor):
-            pin(product, reason)
-        if not dims_of(tensor):
-            set_dims(tensor, fresh_all(tensor.shape, reason))
