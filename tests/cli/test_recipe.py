@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from secateur.cli.recipe import read_recipe
+from secateur.cli.settings import RunSettings
 from secateur.core.errors import RecipeError
 
 
@@ -144,3 +145,14 @@ def test_any_text_is_read_or_refused(text: str) -> None:
             assert str(error).startswith(str(path))
         else:
             assert settings.model
+
+
+def test_shares_of_single_groups_are_a_mapping(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\nselect:\n  keep:\n    layer4.*: 0.5\n    fc: 1\n", encoding="utf-8")
+    assert read_recipe(path, RunSettings, overrides={}).select.keep == {"layer4.*": 0.5, "fc": 1}
+    overrides = {"select": {"keep": 0.25}}
+    assert read_recipe(path, RunSettings, overrides=overrides).select.keep == 0.25
+    path.write_text("model: m\nselect:\n  keep:\n    layer4.*: 5\n", encoding="utf-8")
+    with pytest.raises(RecipeError, match=r"recipe\.yaml:\d:\d: keep\['layer4\.\*'\]=5: the share"):
+        read_recipe(path, RunSettings, overrides={})

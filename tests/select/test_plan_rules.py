@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from secateur.core.errors import BudgetError
 from secateur.core.expressions import Binary, Field, Relation, Size
 from secateur.core.lookup import names
+from secateur.core.plan import Plan
 from secateur.select.constraints import Constraints
 from secateur.select.plan import plan
 from secateur.select.problem import make_problem
@@ -188,3 +190,59 @@ def test_rules_that_the_arithmetic_excludes(tied, make_scores) -> None:
     assert set(kept(found)) == {"w3"}
     assert any(note.startswith("w1: left whole") for note in found.notes)
     assert any(note.startswith("w2: asked") for note in found.notes)
+
+
+def test_shares_of_single_groups(graph, scores) -> None:
+    assert kept(plan(graph, scores, keep={"w1": 0.3, "w3": 0.51})) == {"w1": 5, "w3": 25}
+    # an id before every pattern, the last pattern before the others
+    found = plan(graph, scores, keep={"w2": 0.9, "w*": 0.5, "l3": 0.25, "w3": 0.1})
+    assert kept(found) == {"w1": 8, "w2": 15, "w3": 5, "w4": 4}
+    assert not found.notes
+
+
+def test_shares_follow_the_rounding_and_the_rules(graph, scores) -> None:
+    shares = {"w1": 0.01, "w2": 0.7, "w3": 0.37}
+    for selector in SELECTORS:
+        found = plan(graph, scores, keep=shares, min_units=2, selector=selector)
+        assert kept(found) == {"w1": 2, "w2": 12, "w3": 18}
+        found = plan(graph, scores, keep=shares, multiple_of=8, selector=selector)
+        assert kept(found) == {"w1": 8, "w3": 24}
+    found = plan(graph, scores, keep=shares, equal=["w[12]"])
+    assert kept(found) == {"w1": 12, "w2": 12, "w3": 18}
+    found = plan(graph, scores, keep=shares, groups=["w1", "w4"])
+    assert kept(found) == {"w1": 1}
+
+
+@pytest.mark.parametrize("selector", SELECTORS)
+def test_shares_limit_a_budget(graph, scores, selector) -> None:
+    shares = {"w2": 0.5, "w3": 0.25}
+    found = plan(graph, scores, budget="params=60%", keep=shares, selector=selector)
+    sizes = kept(found)
+    assert set(sizes) <= {"w2", "w3"} and sizes.get("w2", 16) >= 8 and sizes["w3"] >= 12
+    assert found.after.params <= 0.6 * found.before.params
+    with pytest.raises(BudgetError, match=r"with keep=\{'w2': 0\.5, 'w3': 0\.25\} the least"):
+        plan(graph, scores, budget="params=20%", keep=shares, selector=selector)
+
+
+def test_shares_are_recorded_in_their_order(graph, scores) -> None:
+    found = plan(graph, scores, keep={"w*": 0.5, "w1": 0.25})
+    assert found.settings["keep"] == [["w*", 0.5], ["w1", 0.25]]
+    assert Plan.from_json(found.to_json()) == found
+
+
+def test_shares_reach_a_structural_group_by_its_id_only(graph, scores) -> None:
+    groups = tuple(replace(g, structural=g.id == "w2") for g in graph.groups)
+    graph = replace(graph, groups=groups)
+    assert "w2" not in kept(plan(graph, scores, keep={"w*": 0.5}))
+    assert kept(plan(graph, scores, keep={"w2": 0.5})) == {"w2": 8}
+    found = plan(graph, scores, keep={"w0": 0.5, "w1": 0.5})
+    assert found.notes == ("w0: not cut although asked for, the model's input",)
+
+
+def test_shares_that_make_no_sense(graph, scores) -> None:
+    with pytest.raises(ValueError, match="keep: 'w77' matches nothing"):
+        plan(graph, scores, keep={"w77": 0.5})
+    with pytest.raises(ValueError, match=r"keep\['w1'\]=1\.5: the share"):
+        plan(graph, scores, keep={"w1": 1.5})
+    with pytest.raises(ValueError, match="say the same thing twice"):
+        plan(graph, scores, keep={"w1": 0.5}, sparsity=0.5)

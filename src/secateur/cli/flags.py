@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import types
 import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field
@@ -131,7 +132,7 @@ def _foreign_flags(
     hints = typing.get_type_hints(settings)
     defaults = {item.name: item.default for item in dataclasses.fields(settings)}
     for name, text in help.items():
-        kind = _without_none(hints[name])
+        kind = _scalar(_without_none(hints[name]))
         yield Flag((*path, name), kind, defaults[name], text, OPTION, "")
 
 
@@ -170,6 +171,17 @@ def _without_none(hint: Any) -> Any:
     options = [option for option in typing.get_args(hint) if option is not type(None)]
     is_optional = type(None) in typing.get_args(hint) and len(options) == 1
     return options[0] if is_optional else hint
+
+
+def _scalar(hint: Any) -> Any:
+    """The type of a flag whose field may be a mapping too, which only a recipe can say."""
+    options = [
+        option
+        for option in typing.get_args(hint)
+        if option is not type(None) and typing.get_origin(option) is not Mapping
+    ]
+    is_union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    return options[0] if is_union and len(options) == 1 else hint
 
 
 def _shown(value: Any) -> str:

@@ -19,7 +19,7 @@ DATA = "what to calibrate, recover and evaluate on: digits, idx:FOLDER"
 SELECTION = {
     "selector": "how the budget is spread over the groups",
     "normalise": "divide a group's scores by their mean or max before groups are compared, or none",
-    "keep": "share of units that stays",
+    "keep": "share of units that stays (a recipe may map ids or patterns of groups to shares)",
     "sparsity": "share of units that goes",
     "threshold": "units with a score of at least this stay",
     "min_units": "no group gets smaller than this",

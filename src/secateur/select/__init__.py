@@ -9,5 +9,5 @@ tested by its name.
 
 NOT_EXTENSIONS = frozenset(
     "blocks conflict constraints counts fields give_back matching normalise plan problem "
-    "relations search".split()
+    "relations search shares".split()
 )

@@ -7,6 +7,7 @@ alone although it could be cut gets a note.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from secateur.core.errors import PlanMismatchError
@@ -14,14 +15,19 @@ from secateur.core.graph import Graph, Group
 from secateur.core.plan import Scores
 from secateur.select.constraints import Constraints
 from secateur.select.matching import groups_made_by, groups_touching
+from secateur.select.shares import count_of, shares
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Groups that keep equal counts (mostly one), and the counts they may have, ascending."""
+    """Groups that keep equal counts (mostly one), and the counts they may have, ascending.
+
+    asked: no selector asks for fewer; the model's own arithmetic may still end lower.
+    """
 
     groups: tuple[Group, ...]
     allowed: tuple[int, ...]
+    asked: int = 1
 
     @property
     def size(self) -> int:
@@ -46,46 +52,61 @@ def make_blocks(
     not belong to the graph.
     """
     _check_scores(graph, scores)
-    candidates, notes = _candidates(graph, scores, constraints)
+    asked = shares(graph, constraints.keep) if isinstance(constraints.keep, Mapping) else None
+    candidates, notes = _candidates(graph, scores, constraints, asked)
     blocks = []
     for together in _equal_sets(graph, candidates, constraints):
         allowed = _allowed(together, scores, constraints)
         if len(allowed) > 1:
-            blocks.append(Block(together, allowed))
+            least = max((asked or {}).get(group.id, 0.0) for group in together)
+            blocks.append(Block(together, allowed, count_of(least, together[0].size)))
         else:
             notes += [_left_whole(group, constraints) for group in together]
     return tuple(blocks), tuple(notes)
 
 
 def _candidates(
-    graph: Graph, scores: Scores, constraints: Constraints
+    graph: Graph,
+    scores: Scores,
+    constraints: Constraints,
+    asked: Mapping[str, float] | None,
 ) -> tuple[list[Group], list[str]]:
+    """Groups that may lose units, and notes on those left alone. asked: shares of single groups."""
     kept = {
         id: pattern
         for pattern in constraints.keep_modules
         for id in groups_touching(graph, pattern)
     }
-    chosen = None
-    if constraints.groups is not None:
-        patterns = constraints.groups
-        chosen = {g.id for p in patterns for g in groups_made_by(graph, p, option="groups")}
+    chosen, named = _chosen(graph, constraints, asked)
     candidates, notes = [], []
     for group in graph.groups:
-        asked = chosen is not None and group.id in chosen
+        by_name = group.id in named
         if group.pinned is not None:
-            if asked:
+            if by_name:
                 notes.append(f"{group.id}: not cut although asked for, {group.pinned}")
-        elif chosen is not None and not asked:
+        elif chosen is not None and group.id not in chosen:
             continue
         elif group.id in kept:
             notes.append(f"{group.id}: left whole by keep_modules={kept[group.id]!r}")
-        elif group.structural and not (constraints.include_structural or asked):
+        elif group.structural and not (constraints.include_structural or by_name):
             notes.append(f"{group.id}: left whole, structural; include_structural=True cuts it")
         elif group.id not in scores:
             notes.append(f"{group.id}: left whole, it has no score")
         else:
             candidates.append(group)
     return candidates, notes
+
+
+def _chosen(
+    graph: Graph, constraints: Constraints, asked: Mapping[str, float] | None
+) -> tuple[set[str] | None, set[str]]:
+    """Ids of the only groups to prune (None: all), and of those that were asked for by name."""
+    if constraints.groups is None:
+        named = set(constraints.keep) if isinstance(constraints.keep, Mapping) else set()
+        return None if asked is None else set(asked), named
+    patterns = constraints.groups
+    chosen = {g.id for p in patterns for g in groups_made_by(graph, p, option="groups")}
+    return (chosen if asked is None else chosen & set(asked)), chosen
 
 
 def _equal_sets(

@@ -69,4 +69,6 @@ def _nearest(limit: Limit, value: float, dense: float) -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict) and len(value) > 3:
+        return f"{{{len(value)} patterns}}"
     return f"{value:g}" if isinstance(value, float) else repr(value)

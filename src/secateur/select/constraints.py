@@ -7,7 +7,7 @@ far as the rules allow; where a budget cannot be reached within them, that is a 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,19 +20,21 @@ class Constraints:
 
     selector: name of a file of `select/`. normalise: what each group's scores are divided by
     before groups are compared: "none", "mean" or "max"; scores that are changes of the loss, as
-    "taylor" gives, need none. keep: share of units that stays, of each
-    group for "uniform", of all for "global"; sparsity: one minus it. threshold: units with a
-    (raw) score of at least this stay. min_units: no group gets smaller than this. multiple_of:
-    counts are multiples of this, or the group stays whole. keep_modules: glob patterns of modules
-    whose shape stays as it is. equal: glob patterns; groups of equal size that one pattern matches
-    (by their id or the module that makes them) keep equal counts. groups: ids or glob patterns of
-    the only groups to prune. include_structural: prune structural groups too. A single pattern
-    may stand alone; all become tuples.
+    "taylor" gives, need none. keep: share of units that stays, of each group for "uniform", of
+    all for "global"; or of single groups, as a mapping from ids or glob patterns, where groups
+    that nothing matches stay whole, an id counts before the patterns, and of these the last that
+    matches. sparsity: one minus keep. threshold: units with a (raw) score of at least this stay.
+    min_units: no group gets smaller than this. multiple_of: counts are multiples of this, or the
+    group stays whole. keep_modules: glob patterns of modules whose shape stays as it is. equal:
+    glob patterns; groups of equal size that one pattern matches (by their id or the module that
+    makes them) keep equal counts. groups: ids or glob patterns of the only groups to prune.
+    include_structural: prune structural groups too. A single pattern may stand alone; all become
+    tuples.
     """
 
     selector: str = "uniform"
     normalise: str = "mean"
-    keep: float | None = None
+    keep: float | Mapping[str, float] | None = None
     sparsity: float | None = None
     threshold: float | None = None
     min_units: int = 1
@@ -49,11 +51,14 @@ class Constraints:
             raise ValueError(f"normalise={self.normalise!r}: must be one of {NORMALISATIONS}")
         if self.keep is not None and self.sparsity is not None:
             raise ValueError(
-                f"keep={self.keep:g} and sparsity={self.sparsity:g} say the same thing twice "
+                f"keep={self.keep!r} and sparsity={self.sparsity:g} say the same thing twice "
                 "(sparsity is 1 - keep); give one of them"
             )
-        if self.keep is not None and not 0 < self.keep <= 1:
-            raise ValueError(f"keep={self.keep:g}: the share that stays must be in (0, 1]")
+        if isinstance(self.keep, Mapping):
+            object.__setattr__(self, "keep", dict(self.keep))
+        for share, name in self._shares():
+            if not 0 < share <= 1:
+                raise ValueError(f"{name}={share:g}: the share that stays must be in (0, 1]")
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise ValueError(f"sparsity={self.sparsity:g}: the share that goes must be in [0, 1)")
         for name, value in (("min_units", self.min_units), ("multiple_of", self.multiple_of)):
@@ -65,7 +70,7 @@ class Constraints:
         """The deepest level that `keep` or `sparsity` allows."""
         if self.sparsity is not None:
             return self.sparsity
-        return 1.0 if self.keep is None else 1 - self.keep
+        return 1 - self.keep if isinstance(self.keep, float | int) else 1.0
 
     @property
     def has_target(self) -> bool:
@@ -73,8 +78,24 @@ class Constraints:
         return not (self.keep is None and self.sparsity is None and self.threshold is None)
 
     def to_json(self) -> dict[str, Any]:
-        """For a plan's settings: plain JSON values, so that reading gives back what was written."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        """For a plan's settings: plain JSON values, so that reading gives back what was written.
+
+        A mapping becomes pairs: the order of patterns matters, and that of JSON's keys is lost.
+        """
+        return {name: _plain(value) for name, value in asdict(self).items()}
+
+    def _shares(self) -> Iterator[tuple[float, str]]:
+        """Every share in `keep`, and what to call it."""
+        if isinstance(self.keep, Mapping):
+            yield from ((share, f"keep[{pattern!r}]") for pattern, share in self.keep.items())
+        elif self.keep is not None:
+            yield self.keep, "keep"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return [[key, entry] for key, entry in value.items()]
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _patterns(value: Sequence[str] | None) -> tuple[str, ...] | None:

@@ -61,7 +61,7 @@ class Problem:
         """What the selector asks for at a level, within the rules."""
         asked = self._ladder(level)
         return {
-            group.axis.index: block.at_least(max(asked[g.id] for g in block.groups))
+            group.axis.index: block.at_least(max(block.asked, *(asked[g.id] for g in block.groups)))
             for block in self.blocks
             for group in block.groups
         }
