@@ -1,95 +1,107 @@
-"""One model of a zoo: trace, cut half of every free group with random units, run, compare.
+"""One model of a zoo, cut in five ways: traced, planned, cut, run, compared, counted.
 
-Started as its own process for each model, so that memory is given back and a crash is one line of
-the table. Prints one JSON object. `PYTHONPATH` must hold `src` and `tests/zoo`.
+`zoo.py` calls `measure` in a process of its own for each model; by hand:
+
+    python benchmarks/zoo_run.py timm resnet18 [--cuts half random0] [--seed 0]
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import resource
+import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torchvision_ops import define_torchvision_ops
+from torch import Tensor, nn
 
-from secateur.core.plan import Plan
-from secateur.criteria.score import score
-from secateur.cut.apply import cut
-from secateur.cut.verify import verify
-from secateur.graph import trace
-from secateur.select.plan import plan as make_plan
-from secateur.zoo.models import load_model
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "src"), str(HERE.parent / "tests" / "zoo")]
 
-KEEP = 0.5
+from zoo_cuts import CUTS, Subject, measure_cut  # noqa: E402
+
+from secateur.core import lookup  # noqa: E402
+from secateur.core.graph import Graph  # noqa: E402
+from secateur.core.modes import evaluating  # noqa: E402
+from secateur.graph import call_arguments, tensors_in, trace  # noqa: E402
+
+ZOOS = "zoos"
+REASONS = 6
+"""How many reasons for pinning a line holds; the rarer ones are added up."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("spec")
+    parser.add_argument("zoo")
+    parser.add_argument("model")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--image-size", type=int, default=None)
+    parser.add_argument("--cuts", nargs="+", choices=CUTS, default=list(CUTS))
     arguments = parser.parse_args()
-    define_torchvision_ops()
     torch.set_num_threads(1)
-    print(json.dumps(run(arguments.spec, arguments.seed, arguments.image_size)))
+    line = measure(arguments.zoo, arguments.model, seed=arguments.seed, cuts=arguments.cuts)
+    print(json.dumps(line, indent=1))
 
 
-def run(spec: str, seed: int, image_size: int | None) -> dict[str, Any]:
-    """Everything measured about one model; an error of the tool is left to the caller."""
+def measure(zoo: str, name: str, *, seed: int, cuts: Sequence[str]) -> dict[str, Any]:
+    """Everything about one model; what fails is recorded with its message."""
+    line: dict[str, Any] = {"name": name}
     seconds: dict[str, float] = {}
-    loaded = load_model(spec, seed=seed, image_size=image_size)
-    model, inputs = loaded.model, loaded.example_inputs
-    roughen_(model, seed)
-    with timed(seconds, "trace"):
-        graph = trace(model, inputs)
-    scores = score(graph, model, criterion="random", seed=seed)
-    with timed(seconds, "plan"):
-        plan = make_plan(graph, scores, keep=KEEP)
-    with timed(seconds, "cut"):
-        small = cut(model, plan)
-    with timed(seconds, "verify"):
-        proof = verify(model, small, plan, inputs, graph=graph, dtype=torch.float64)
-    with torch.no_grad():
-        dense_out, small_out = model(inputs), small(inputs)
-    candidates = [group for group in graph.free if not group.structural]
-    whole = [group.id for group in candidates if group.id not in plan.keep]
+    try:
+        with timed(seconds, "build"):
+            model, inputs = lookup.find(ZOOS, zoo, kind="zoo").build(name, seed)
+            roughen_(model, seed)
+    except Exception as error:  # a zoo's own errors may be of any kind
+        return {**line, "error": f"not built: {said(error)}"}
+    try:
+        with timed(seconds, "trace"):
+            graph = trace(model, inputs)
+    except Exception as error:  # what makes a trace fail is what is asked here
+        return {**line, "error": f"not traced: {said(error)}"}
+    subject = Subject(model, inputs, graph, outputs_of(model, inputs), seed)
+    line |= described(graph, model)
+    line["cuts"] = {cut: measure_cut(subject, cut) for cut in cuts}
+    line["seconds"] = {name: round(value, 3) for name, value in seconds.items()}
+    # kibibytes on Linux
+    line["peak_memory_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    line["cpu_s"] = round(time.process_time(), 1)
+    return line
+
+
+def described(graph: Graph, model: nn.Module) -> dict[str, Any]:
+    """What the trace found."""
+    pinned = Counter(re.sub(r"\d+", "#", g.pinned) for g in graph.groups if g.pinned is not None)
+    common = dict(pinned.most_common(REASONS))
+    if len(pinned) > REASONS:
+        common["others"] = pinned.total() - sum(common.values())
     return {
-        "name": loaded.name,
-        "params": [plan.before.params, plan.after.params],
-        "macs": [plan.before.macs, plan.after.macs],
-        "counted_params": sum(p.numel() for p in small.parameters()),
+        "params": sum(p.numel() for p in model.parameters()),
         "groups": len(graph.groups),
-        "free": len(candidates),
+        "free": sum(not group.structural for group in graph.free),
         "structural": sum(group.structural for group in graph.free),
-        "cut": len(plan.keep),
-        "kept_whole": whole,
-        "unsaid": [id for id in whole if not any(id in note for note in plan.notes)],
-        "kept_share": kept_share(plan),
-        "notes": list(plan.notes),
+        "exact": sum(group.exact for group in graph.free if not group.structural),
+        "pinned": common,
         "unknown_ops": dict(graph.unknown_ops),
-        "checked": proof.groups_checked,
-        "corrected": len(proof.corrected),
-        "shape_only": proof.groups_shape_only,
-        "max_rel_error": proof.max_rel_error,
-        "max_abs_error": proof.max_abs_error,
-        # how much the cut changes the outputs: what the comparison would miss at worst
-        "effect": float((dense_out - small_out).abs().max() / dense_out.abs().max()),
-        "module_calls": proof.module_calls,
-        "seconds": {name: round(value, 3) for name, value in seconds.items()},
-        "peak_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "warnings": [warning[:200] for warning in graph.warnings],
     }
 
 
-def kept_share(plan: Plan) -> list[float]:
-    """Smallest and largest share of units that a cut group keeps."""
-    shares = [len(units) / plan.axes[id].size for id, units in plan.keep.items()] or [1.0]
-    return [round(min(shares), 4), round(max(shares), 4)]
+def outputs_of(model: nn.Module, inputs: Any) -> list[Tensor]:
+    """Tensors that the model returns, in evaluation mode."""
+    args, kwargs = call_arguments(inputs)
+    with evaluating(model), torch.no_grad():
+        return list(tensors_in(model(*args, **kwargs)))
+
+
+def said(error: BaseException) -> str:
+    """An error in one short line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
 
 
 @torch.no_grad()
@@ -111,9 +123,10 @@ def roughen_(model: nn.Module, seed: int) -> None:
 
 @contextmanager
 def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    start = time.perf_counter()
+    """Processor seconds of a block."""
+    start = time.process_time()
     yield
-    seconds[name] = time.perf_counter() - start
+    seconds[name] = time.process_time() - start
 
 
 if __name__ == "__main__":
