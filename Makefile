@@ -30,9 +30,9 @@ check: $(STAMPS)/dev  ## Format, lint, types and the import order
 	$(BIN)/mypy --strict src
 	$(PYTEST) -q tests/test_house.py
 
-zoo: $(STAMPS)/real  ## Every model of the model zoos: trace, cut, cut == mask; writes the table
-	$(PYTEST) -q -n $(JOBS) -m zoo
-	$(BIN)/python benchmarks/torchvision_zoo.py
+# make zoo ZOO=timm runs one zoo, make zoo ZOO=timm ALL=1 all its models (a night's work)
+zoo: $(STAMPS)/real  ## The model zoos: trace, five cuts, cut == mask; ZOO=timm, ALL=1; writes tables
+	$(BIN)/python benchmarks/zoo.py $(ZOO) $(if $(ALL),--all)
 
 slow: $(STAMPS)/real  ## Minutes-long tests on real models and data
 	$(PYTEST) -q -m slow

@@ -47,6 +47,13 @@ def _version(package: str) -> str | None:
         return None
 
 
+def child_environment() -> dict[str, str]:
+    """For a process of a benchmark: one thread, the source tree before an installed package."""
+    root = Path(__file__).parents[1]
+    places = [str(root / "src"), str(root / "tests" / "zoo"), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(places)}
+
+
 def commit(repository: Path) -> str | None:
     """The short hash of the repository's last commit."""
     found = subprocess.run(

@@ -16,9 +16,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from environment import environment
+from environment import child_environment, environment
 from speed_run import LLAMA
-from torchvision_zoo import child_environment
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"

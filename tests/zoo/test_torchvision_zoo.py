@@ -1,6 +1,6 @@
-"""One torchvision model of each family: half of every free group, cut == mask in float64.
+"""One torchvision model of each family: two cuts of every free group, cut == mask in float64.
 
-`benchmarks/torchvision_zoo.py` runs all 80; these are the ones to run after a change of a rule.
+`benchmarks/zoo.py` runs all zoos; these are the ones to run after a change of a rule.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ MODELS = (
 
 @pytest.mark.zoo
 @pytest.mark.parametrize("name", MODELS)
-def test_half_of_every_group_cut_equals_masked(name: str) -> None:
-    from torchvision_zoo import passed
-    from zoo_run import run
+def test_half_and_random_shares_cut_equals_masked(name: str) -> None:
+    from zoo_cuts import passed
+    from zoo_run import measure
 
-    line = run(f"torchvision:{name}", seed=0, image_size=None)
-    assert line["cut"] > 0 and line["checked"] > 0
-    assert passed(line), {key: line[key] for key in ("max_rel_error", "unsaid", "unknown_ops")}
-    assert line["effect"] > 1e-3  # otherwise equality would say nothing
+    line = measure("torchvision", name, seed=0, cuts=("half", "random0"))
+    assert "error" not in line, line["error"]
+    assert not line["unknown_ops"]
+    for cut in line["cuts"].values():
+        assert passed(cut), cut
+        assert cut["groups_cut"] > 0 and cut["checked"] > 0
+        assert cut["effect"] > 1e-3  # otherwise equality would say nothing
