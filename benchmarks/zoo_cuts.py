@@ -76,7 +76,7 @@ def measure_cut(subject: Subject, name: str) -> dict[str, Any]:
 
 
 def make_cut_plan(subject: Subject, name: str) -> tuple[Plan, dict[str, int]]:
-    """The plan of a cut, and the counts asked for of each group (none for a budget)."""
+    """The plan of a cut, and the counts asked for of groups that should shrink."""
     graph = subject.graph
     if name == "macs":
         scores = score(graph, subject.model, criterion="l2")
@@ -88,7 +88,9 @@ def make_cut_plan(subject: Subject, name: str) -> tuple[Plan, dict[str, int]]:
         shares = {group.id: 1 - generator.uniform(*REMOVED) for group in subject.candidates}
     scores = score(graph, subject.model, criterion="random", seed=subject.seed)
     keep: Any = 0.5 if name == "half" else shares
-    wanted = {group.id: count_of(shares[group.id], group.size) for group in subject.candidates}
+    counts = {group.id: count_of(shares[group.id], group.size) for group in subject.candidates}
+    # a tenth of a few units is less than one
+    wanted = {id: count for id, count in counts.items() if count < graph.group(id).size}
     return make_plan(graph, scores, keep=keep), wanted
 
 
@@ -99,10 +101,7 @@ def _verified(subject: Subject, small: nn.Module, plan: Plan) -> Proof:
 
 
 def _compared(plan: Plan, proof: Proof, wanted: dict[str, int]) -> dict[str, Any]:
-    asked = {
-        id for id, count in wanted.items() if id not in plan.axes or count < plan.axes[id].size
-    }
-    whole = [id for id in asked if id not in plan.keep]
+    whole = [id for id in wanted if id not in plan.keep]
     shares = [len(units) / plan.axes[id].size for id, units in plan.keep.items()] or [1.0]
     return {
         "groups_cut": len(plan.keep),

@@ -1,8 +1,10 @@
-"""The names of torchvision's compiled operators, for a CPU build of torch (tests only).
+"""torchvision's compiled operators, for a CPU build of torch (tests only).
 
 The registry's torchvision is built against CUDA, and on a CPU build of torch its import stops
-because its operators cannot load. Its models are plain Python and need only the names to exist.
-Call `define_torchvision_ops` before the first import of torchvision, timm or transformers.
+because its operators cannot load. Its models are plain Python and need only the names to exist;
+the two that detectors run, `nms` and `roi_align`, are written in plain PyTorch, so that a trace
+sees ordinary operators. Call `define_torchvision_ops` before the first import of torchvision, timm
+or transformers.
 """
 
 from __future__ import annotations
@@ -10,9 +12,11 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import inspect
 import sys
 
 import torch
+from torch import Tensor
 
 _ONE = "Tensor input, Tensor rois, float scale, int height, int width"
 _BACK = "int batch, int channels, int rows, int columns) -> Tensor"
@@ -59,4 +63,24 @@ def define_torchvision_ops() -> object:
     library = torch.library.Library("torchvision", "DEF")
     for schema in _SCHEMAS:
         library.define(schema)
+    ops = importlib.import_module("torchvision.ops")
+    boxes = importlib.import_module("torchvision.ops.boxes")
+    rois = importlib.import_module("torchvision.ops.roi_align")
+    ops.nms = boxes.nms = nms  # type: ignore[attr-defined]
+    # torchvision's own plain version, which it otherwise compiles before it runs
+    rois._roi_align = inspect.unwrap(rois._roi_align)  # type: ignore[attr-defined]
     return library
+
+
+def nms(boxes: Tensor, scores: Tensor, iou_threshold: float) -> Tensor:
+    """Indices of the boxes that no better one overlaps by more than the threshold, best first."""
+    top_left = torch.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    bottom_right = torch.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    shared = (bottom_right - top_left).clamp(min=0).prod(-1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    overlaps = (shared / (area[:, None] + area[None, :] - shared) > iou_threshold).tolist()
+    kept: list[int] = []
+    for index in scores.argsort(descending=True, stable=True).tolist():
+        if not any(overlaps[better][index] for better in kept):
+            kept.append(index)
+    return torch.tensor(kept, dtype=torch.int64, device=boxes.device)
