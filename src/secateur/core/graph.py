@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from secateur.core.blocks import Block, find_blocks
 from secateur.core.dims import Axis, Dim, dim_to_json
 from secateur.core.expressions import Field, Relation, expression_to_json
 
@@ -76,11 +77,20 @@ class Op:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One module call in order of its end: the module and the dimensions of its outputs."""
+    """One module call in order of its end: the module and the dimensions of its outputs.
+
+    Of a module with children also what a block is found by: the tensors given to it, the memory
+    of its outputs, the operators that ran inside, as a range of `Graph.ops`, and whether it is
+    `plain`: called with one tensor alone and returning one.
+    """
 
     module: str
     kind: str
     outputs: tuple[tuple[Dim, ...], ...]
+    inputs: tuple[Value, ...] = ()
+    storages: tuple[int, ...] = ()
+    span: tuple[int, int] = (0, 0)
+    plain: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,8 @@ class Graph:
     groups: removable and pinned ones, in the order of the model's tensors. tensors: by canonical
     name. fields: integer attributes whose meaning is known, with their present value.
     unknown_ops: operators without a rule and how often each ran; what they touch is pinned.
+    output_storages: the memory of each output. containers: every ModuleList and Sequential by
+    path, and whether the forward picks elements of it by number.
     fingerprint: of the model (tensor names and shapes, module classes).
     """
 
@@ -120,6 +132,8 @@ class Graph:
     fingerprint: str
     warnings: tuple[str, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    output_storages: tuple[int, ...] = ()
+    containers: Mapping[str, bool] = field(default_factory=dict)
 
     def group(self, id: str) -> Group:
         """The group with this id. Raises: KeyError that names the id."""
@@ -133,6 +147,11 @@ class Graph:
     def free(self) -> tuple[Group, ...]:
         """Groups from which units may be removed."""
         return tuple(group for group in self.groups if group.pinned is None)
+
+    @cached_property
+    def blocks(self) -> tuple[Block, ...]:
+        """Residual blocks in the order of the forward, removable as a whole or pinned."""
+        return find_blocks(self)
 
     @cached_property
     def hash(self) -> str:

@@ -25,6 +25,7 @@ from secateur.core.graph import Call, Graph, Op, TensorType, Value
 from secateur.graph.arrivals import Arrivals, visible_functionals
 from secateur.graph.attributes import tagged_reads
 from secateur.graph.call import dims_of, set_dims
+from secateur.graph.calls import CallWatch, LiveCall, picked_by_number, tensors_in, value_of
 from secateur.graph.dispatch import LiveValue, Recorder, Recording
 from secateur.graph.freeze import Freezer, make_groups, make_relations, relevant, settle
 from secateur.graph.sized_ints import Ledger
@@ -77,24 +78,6 @@ def call_arguments(example_inputs: ExampleInputs) -> tuple[tuple[Any, ...], dict
     return (example_inputs,), {}
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Tensors of a nested output: tuples, lists, dicts and objects with attributes."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif isinstance(getattr(value, "__dict__", None), dict) and not isinstance(
-        value, (nn.Module, type)
-    ):
-        for item in vars(value).values():
-            if isinstance(item, (Tensor, tuple, list)):
-                yield from tensors_in(item)
-
-
 class _Trace:
     """One attempt at tracing: the state that its steps share."""
 
@@ -104,9 +87,10 @@ class _Trace:
         self.meta = meta
         self.ledger = Ledger()
         self.recording = Recording()
-        self.calls: list[tuple[str, str, list[Dims]]] = []
+        self.calls: list[LiveCall] = []
+        self.containers: dict[str, bool] = {}
         self.inputs: list[Dims] = []
-        self.outputs: list[Dims] = []
+        self.outputs: list[LiveValue] = []
         self.read: dict[Field, int] = {}
         self.warnings: list[str] = []
 
@@ -160,7 +144,7 @@ class _Trace:
             for product in dims_of(tensor):
                 pin(product, "an output of the model")
             if self.recording.keep_ops:
-                self.outputs.append(dims_of(tensor))
+                self.outputs.append(value_of(tensor, self.recording))
 
     def _train_forward(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], stand_ins: set[int]
@@ -190,31 +174,13 @@ class _Trace:
     @contextmanager
     def _module_hooks(self) -> Iterator[None]:
         names = {id(module): name for name, module in reversed(list(self.model.named_modules()))}
-        stack = self.recording.stack
-        entered: list[nn.Module] = []
-
-        def enter(module: nn.Module, args: Any) -> None:
-            entered.append(module)
-            stack.append(names.get(id(module), stack[-1] if stack else ""))
-
-        def leave(module: nn.Module, args: Any, out: Any) -> None:
-            if out is not None and self.recording.keep_ops and id(module) in names:
-                dims = [dims_of(tensor) for tensor in tensors_in(out)]
-                self.calls.append((names[id(module)], type(module).__name__, dims))
-            while entered and entered.pop() is not module:
-                stack.pop()
-            if stack:
-                stack.pop()
-
-        hooks = (
-            nn.modules.module.register_module_forward_pre_hook(enter),
-            nn.modules.module.register_module_forward_hook(leave, always_call=True),
-        )
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+        watch = CallWatch(self.recording, names, self.calls)
+        if self.recording.keep_ops:
+            with watch, picked_by_number(self.model, names) as self.containers:
+                yield
+        else:
+            with watch:
+                yield
 
     def _freeze(self, leaves: Mapping[int, Leaf]) -> Graph:
         freezer = Freezer()
@@ -229,14 +195,13 @@ class _Trace:
             groups=tuple(groups),
             tensors=tensors,
             ops=tuple(_op(op, freezer) for op in self.recording.ops),
-            calls=tuple(
-                Call(name, kind, tuple(freezer.dims(dims) for dims in outputs))
-                for name, kind, outputs in self.calls
-            ),
+            calls=tuple(_call(call, freezer) for call in self.calls),
             relations=tuple(kept),
             fields=fields,
             inputs=tuple(freezer.dims(dims) for dims in self.inputs),
-            outputs=tuple(freezer.dims(dims) for dims in self.outputs),
+            outputs=tuple(freezer.dims(live.dims) for live in self.outputs),
+            output_storages=tuple(live.storage for live in self.outputs),
+            containers=self.containers,
             unknown_ops=dict(self.recording.unknown),
             fingerprint=fingerprint(self.model),
             warnings=tuple(self.warnings),
@@ -262,15 +227,28 @@ def _tensor_type(leaf: Leaf, freezer: Freezer) -> TensorType:
     )
 
 
-def _op(op: Any, freezer: Freezer) -> Op:
-    def value(live: LiveValue) -> Value:
-        return Value(live.storage, freezer.dims(live.dims), live.itemsize)
+def _call(call: LiveCall, freezer: Freezer) -> Call:
+    return Call(
+        call.module,
+        call.kind,
+        tuple(freezer.dims(dims) for dims in call.outputs),
+        tuple(_value(live, freezer) for live in call.inputs),
+        call.storages,
+        call.span,
+        call.plain,
+    )
 
+
+def _value(live: LiveValue, freezer: Freezer) -> Value:
+    return Value(live.storage, freezer.dims(live.dims), live.itemsize)
+
+
+def _op(op: Any, freezer: Freezer) -> Op:
     macs: list[tuple[Dim, ...]] = [tuple(freezer.dim(p) for p in term) for term in op.macs]
     return Op(
         op.name,
         op.module,
-        tuple(value(live) for live in op.inputs),
-        tuple(value(live) for live in op.outputs),
+        tuple(_value(live, freezer) for live in op.inputs),
+        tuple(_value(live, freezer) for live in op.outputs),
         tuple(macs),
     )

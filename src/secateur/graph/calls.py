@@ -1,0 +1,147 @@
+"""Module calls of one forward: which module ran, on what, what came out, and what ran inside.
+
+Hooks on every module keep the stack of paths that operators are filed under. Of a module with
+children the call also says what a residual block is found by (`core.blocks`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor, nn
+
+from secateur.graph.call import dims_of
+from secateur.graph.dispatch import LiveValue, Recording
+from secateur.graph.types import Dims
+
+
+@dataclass
+class LiveCall:
+    """One module call, types still being inferred; the fields of `core.graph.Call`."""
+
+    module: str
+    kind: str
+    outputs: list[Dims]
+    inputs: tuple[LiveValue, ...] = ()
+    storages: tuple[int, ...] = ()
+    span: tuple[int, int] = (0, 0)
+    plain: bool = False
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Tensors of a nested output: tuples, lists, dicts and objects with attributes."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from tensors_in(item)
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from tensors_in(item)
+    elif isinstance(getattr(value, "__dict__", None), dict) and not isinstance(
+        value, (nn.Module, type)
+    ):
+        for item in vars(value).values():
+            if isinstance(item, (Tensor, tuple, list)):
+                yield from tensors_in(item)
+
+
+def value_of(tensor: Tensor, recording: Recording) -> LiveValue:
+    """What a graph says of a tensor."""
+    storage = tensor.untyped_storage()
+    known = recording.storages
+    # the storage object is kept, so that its address is not used again during the trace
+    number, _ = known.setdefault(storage._cdata, (len(known), storage))
+    return LiveValue(number, dims_of(tensor), tensor.element_size())
+
+
+class CallWatch:
+    """Appends every finished call of a module in `names` (by `id`) to `calls` while it stands."""
+
+    def __init__(
+        self, recording: Recording, names: Mapping[int, str], calls: list[LiveCall]
+    ) -> None:
+        self.recording, self.names, self.calls = recording, names, calls
+        self._entered: list[tuple[nn.Module, int]] = []
+
+    def __enter__(self) -> None:
+        self._hooks = (
+            nn.modules.module.register_module_forward_pre_hook(self._enter),
+            nn.modules.module.register_module_forward_hook(
+                self._leave, with_kwargs=True, always_call=True
+            ),
+        )
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _enter(self, module: nn.Module, args: Any) -> None:
+        stack = self.recording.stack
+        self._entered.append((module, len(self.recording.ops)))
+        stack.append(self.names.get(id(module), stack[-1] if stack else ""))
+
+    def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
+        recording, begun = self.recording, len(self.recording.ops)
+        for entered, start in reversed(self._entered):
+            if entered is module:
+                begun = start
+                break
+        if out is not None and recording.keep_ops and id(module) in self.names:
+            self.calls.append(self._finished(module, (args, kwargs), out, begun))
+        while self._entered and self._entered.pop()[0] is not module:
+            recording.stack.pop()
+        if recording.stack:
+            recording.stack.pop()
+
+    def _finished(self, module: nn.Module, given: Any, out: Any, begun: int) -> LiveCall:
+        tensors = list(tensors_in(out))
+        call = LiveCall(
+            self.names[id(module)], type(module).__name__, [dims_of(tensor) for tensor in tensors]
+        )
+        if module._modules:
+            args, kwargs = given
+            call.inputs = tuple(value_of(t, self.recording) for t in tensors_in((args, kwargs)))
+            call.storages = tuple(value_of(t, self.recording).storage for t in tensors)
+            call.span = begun, len(self.recording.ops)
+            call.plain = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
+            call.plain = call.plain and isinstance(out, Tensor)
+        return call
+
+
+@contextmanager
+def picked_by_number(model: nn.Module, names: Mapping[int, str]) -> Iterator[dict[str, bool]]:
+    """The model's ModuleLists and Sequentials by path; True once `container[3]` was asked for.
+
+    A forward that walks through its list does not mind a missing element; one that numbers the
+    elements does.
+    """
+    kinds = (nn.ModuleList, nn.Sequential)
+    found = {path: False for path, module in model.named_modules() if isinstance(module, kinds)}
+    plain = {kind: kind.__dict__["__getitem__"] for kind in kinds}
+
+    def watched(own: Any) -> Any:
+        def pick(self: Any, index: Any) -> Any:
+            path = names.get(id(self))
+            if path in found and not isinstance(index, slice):
+                found[path] = True
+            return own(self, index)
+
+        return pick
+
+    try:
+        for kind in kinds:
+            kind.__getitem__ = watched(plain[kind])  # type: ignore[method-assign]
+        yield found
+    finally:
+        for kind in kinds:
+            kind.__getitem__ = plain[kind]  # type: ignore[method-assign]
