@@ -1,86 +1,92 @@
 """From constraints and goals to the best value of every variable.
 
-Merge what is equal, split what is wide, take the connected components apart, and search each.
-Variables that no constraint mentions take the value that was wanted.
+`divide` merges what is equal, splits what is wide and takes the connected components apart; it
+depends on what may be, not on what is wanted. `choose` searches each component for the goals, and
+variables that no constraint mentions take the value that was wanted.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from secateur.select._counts_constraints import Constraint, Unsatisfiable, joined
+from secateur.select._counts_goals import Goal, Scale, scale_for
 from secateur.select._counts_merge import Merged, merge
-from secateur.select._counts_polynomial import Column, Flags, Range, constant_value
+from secateur.select._counts_polynomial import Range, constant_value
 from secateur.select._counts_search import cheapest
 from secateur.select._counts_split import split_wide
 from secateur.select._counts_tables import Domain
 
-_SHARE = 720_720 * 2**12
-"""What a deviation of a whole axis costs: a multiple of most sizes, so that ties are ties."""
-_TIE = 2**18
-"""Deviation comes before the number of units removed by this factor."""
-UNIT = _SHARE * _TIE
-WHOLE = 2**12
+Question = tuple[tuple[int, int], ...]
+"""What is wanted of the variables of one component."""
 
 
 @dataclass(frozen=True)
-class Goal:
-    """The value wanted for a variable of this size, and the values it may take (None: all).
+class Part:
+    """One connected component: its constraints and variables (roots, see `Merged`), and the goals
+    that hang on them. solved: answers so far."""
 
-    weight: how much a deviation counts, in units of 1 / `WHOLE`.
-    """
-
-    size: int
-    wanted: int
-    allowed: Column | None = None
-    weight: int = WHOLE
-
-    def cost(self, values: Column) -> Column:
-        """Relative deviation first, units removed second."""
-        whole = self.size * WHOLE
-        deviation = (_SHARE * self.weight * np.abs(values - self.wanted) + whole // 2) // whole
-        return deviation * _TIE + np.maximum(self.size - values, 0)
-
-    def permits(self, values: Column) -> Flags:
-        """Which of these values are allowed."""
-        return np.ones(len(values), bool) if self.allowed is None else np.isin(values, self.allowed)
-
-    def range(self) -> Range:
-        """Smallest and largest allowed value."""
-        if self.allowed is None:
-            return 1, self.size
-        return int(self.allowed.min()), int(self.allowed.max())
-
-    def best(self) -> int:
-        """The value nearest to what is wanted."""
-        if self.allowed is None:
-            return min(max(self.wanted, 1), self.size)
-        return int(self.allowed[np.argmin(self.cost(self.allowed))])
+    constraints: tuple[Constraint, ...]
+    variables: tuple[int, ...]
+    goals: tuple[int, ...]
+    solved: dict[Question, dict[int, int]] = field(default_factory=dict, repr=False, compare=False)
 
 
-def solve(
-    constraints: Sequence[Constraint], ranges: Mapping[int, Range], goals: Mapping[int, Goal]
-) -> dict[int, int]:
-    """Values of all variables that have a goal, and of those that depend on one with them.
+@dataclass(frozen=True)
+class Divided:
+    """Components of a system, and the roots with goals that no constraint mentions."""
+
+    merged: Merged
+    parts: tuple[Part, ...]
+    alone: tuple[int, ...]
+
+
+def divide(
+    constraints: Sequence[Constraint], ranges: Mapping[int, Range], numbers: frozenset[int]
+) -> Divided:
+    """The components in which a variable of `numbers`, those with a goal, takes part.
 
     Raises: Unsatisfiable with the positions of relations that cannot hold together.
     """
     merged = merge(constraints, ranges)
     narrow = split_wide(merged.constraints, merged.ranges)
-    roots: dict[int, int] = {}
+    parts = []
     for part in _components(narrow):
         variables = sorted(set[int]().union(*(c.variables() for c in part)))
-        if any(member in goals for n in variables for member in _members(merged, n)):
-            roots |= _solve_part(part, variables, merged, goals)
-    for root in merged.members:
-        if root not in roots and any(member in goals for member in merged.members[root]):
-            domain = _domain(merged, root, goals)
-            if not len(domain.values):
-                raise Unsatisfiable(merged.sources.get(root, ()))
-            roots[root] = int(domain.values[np.argmin(domain.cost)])
+        goals = [m for n in variables for m in _members(merged, n) if m in numbers]
+        if goals:
+            parts.append(Part(tuple(part), tuple(variables), tuple(goals)))
+    taken = {number for part in parts for number in part.variables}
+    alone = [
+        root
+        for root, members in merged.members.items()
+        if root not in taken and not numbers.isdisjoint(members)
+    ]
+    return Divided(merged, tuple(parts), tuple(alone))
+
+
+def choose(divided: Divided, goals: Mapping[int, Goal]) -> dict[int, int]:
+    """Values of all variables that have a goal, and of those that depend on one with them.
+
+    Only `wanted` of the goals may differ between calls; equal questions are answered once.
+    Raises: Unsatisfiable.
+    """
+    merged = divided.merged
+    roots: dict[int, int] = {}
+    for part in divided.parts:
+        question = tuple((number, goals[number].wanted) for number in part.goals)
+        if question not in part.solved:
+            part.solved[question] = _solve_part(part, merged, goals)
+        roots |= part.solved[question]
+    for root in divided.alone:
+        mine = [goals[number] for number in merged.members[root] if number in goals]
+        domain = _domain(merged, root, goals, scale_for(mine))
+        if not len(domain.values):
+            raise Unsatisfiable(merged.sources.get(root, ()))
+        roots[root] = int(domain.values[np.argmin(domain.cost)])
     values = {n: goal.best() for n, goal in goals.items() if n not in merged.values}
     values |= roots
     for number, polynomial in merged.values.items():
@@ -93,15 +99,18 @@ def solve(
     return values
 
 
-def _solve_part(
-    part: Sequence[Constraint],
-    variables: Sequence[int],
-    merged: Merged,
-    goals: Mapping[int, Goal],
+def solve(
+    constraints: Sequence[Constraint], ranges: Mapping[int, Range], goals: Mapping[int, Goal]
 ) -> dict[int, int]:
-    domains = {number: _domain(merged, number, goals) for number in variables}
+    """The best values for one set of goals. Raises: Unsatisfiable."""
+    return choose(divide(constraints, ranges, frozenset(goals)), goals)
+
+
+def _solve_part(part: Part, merged: Merged, goals: Mapping[int, Goal]) -> dict[int, int]:
+    scale = scale_for(goals[number] for number in part.goals)
+    domains = {number: _domain(merged, number, goals, scale) for number in part.variables}
     shared: list[Constraint] = []
-    for constraint in part:
+    for constraint in part.constraints:
         names = constraint.variables()
         if len(names) > 1 or domains[min(names)].open is not None:
             shared.append(constraint)
@@ -109,12 +118,12 @@ def _solve_part(
         (number,) = names
         holds = constraint.holds({number: domains[number].values})
         domains[number] = domains[number].only(np.flatnonzero(holds))
-    found = cheapest(domains, shared, unit=UNIT)
+    found = cheapest(domains, shared, unit=scale.unit)
     if found is None:
         sources: tuple[int, ...] = ()
-        for constraint in part:
+        for constraint in part.constraints:
             sources = joined(sources, constraint.sources)
-        for number in variables:
+        for number in part.variables:
             sources = joined(sources, merged.sources.get(number, ()))
         raise Unsatisfiable(sources)
     return found
@@ -124,7 +133,7 @@ def _members(merged: Merged, root: int) -> Mapping[int, int]:
     return merged.members.get(root, {root: 1})
 
 
-def _domain(merged: Merged, root: int, goals: Mapping[int, Goal]) -> Domain:
+def _domain(merged: Merged, root: int, goals: Mapping[int, Goal], scale: Scale) -> Domain:
     """Values of a root that all its members allow, with the sum of their costs."""
     low, high = merged.ranges[root]
     mine = [(f, goals[n]) for n, f in _members(merged, root).items() if n in goals]
@@ -136,7 +145,7 @@ def _domain(merged: Merged, root: int, goals: Mapping[int, Goal]) -> Domain:
         permitted = goal.permits(factor * values)
         if not permitted.all():
             values, cost = values[permitted], cost[permitted]
-        cost = cost + goal.cost(factor * values)
+        cost = cost + goal.cost(factor * values, scale)
     return Domain(values, cost)
 
 

@@ -12,7 +12,8 @@ from itertools import chain
 from secateur.core.expressions import Relation
 from secateur.core.graph import Group
 from secateur.select._counts_constraints import Constraint
-from secateur.select._counts_solve import Goal, violated
+from secateur.select._counts_goals import Goal
+from secateur.select._counts_solve import violated
 from secateur.select.relations import describe_relation
 
 _SHOWN = 6

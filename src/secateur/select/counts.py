@@ -2,13 +2,17 @@
 
 The solver stands between "how much" and "which": selectors ask for counts, this returns the
 nearest counts that satisfy every relation (equal chunks, ``heads * head_dim == width``,
-divisibility, predicates that must not flip). The sum of relative deviations is the least there
-is, ties go toward fewer units removed.
+divisibility, predicates that must not flip).
+
+What is least: first the number of groups that stay whole although fewer units were asked for, so
+that none does unless it has to; then the distance, the sum over the groups of
+``weight * |count - asked| / size``, where a plan's weight is the share of the model's elements
+that the group runs through; then the number of units removed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -18,8 +22,9 @@ from secateur.core.expressions import Field, Relation
 from secateur.core.graph import Graph, Group
 from secateur.select._counts_compile import System, compile_relations
 from secateur.select._counts_constraints import Unsatisfiable
+from secateur.select._counts_goals import WHOLE, Goal
 from secateur.select._counts_ranges import bound_variables
-from secateur.select._counts_solve import WHOLE, Goal, solve
+from secateur.select._counts_solve import Divided, choose, divide
 from secateur.select._counts_words import explain_changes, explain_conflict
 from secateur.select.fields import solve_fields
 from secateur.select.relations import describe_relation
@@ -35,55 +40,107 @@ class Solution:
     notes: dict[int, str] = field(default_factory=dict)
 
 
+class CountSolver:
+    """The solver of one graph under fixed rules, compiled once and asked many times.
+
+    allowed: the counts an axis of `axes` may have, by default 1 to all. weights: how much the
+    deviation of an axis counts beside the others', one where absent; rounded to 1/4096 of the
+    heaviest. insist: a group that was asked for fewer units stays whole only if it has to; else
+    only the distance counts. Axes that are not in `axes`, and pinned groups, keep all.
+
+    Raises: BudgetError naming what cannot hold together, possible only with `allowed` or
+    `relations`; ValueError for an axis that the graph does not have.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        axes: Iterable[int],
+        *,
+        allowed: Mapping[int, Sequence[int]] | None = None,
+        relations: tuple[Relation, ...] = (),
+        weights: Mapping[int, float] | None = None,
+        insist: bool = True,
+    ) -> None:
+        groups = self._groups = {group.axis.index: group for group in graph.groups}
+        heaviest = max((1.0, *(weights or {}).values()))
+        self._goals: dict[int, Goal] = {}
+        for index in sorted(axes):
+            if index not in groups:
+                raise ValueError(
+                    f"axis {index} belongs to no group of this graph; see graph.groups"
+                )
+            if groups[index].pinned is None:
+                goal = replace(_goal(groups[index], (allowed or {}).get(index)), insist=insist)
+                self._goals[index] = _weighed(goal, (weights or {}).get(index, 1.0) / heaviest)
+        self._relations = (*graph.relations, *relations)
+        self._old = graph.fields
+        try:
+            self._system, self._divided = _divide(self._relations, self._old, self._goals)
+        except Unsatisfiable as conflict:
+            raise _impossible(conflict, self._relations, self._old, self._goals, groups) from None
+
+    def counts(self, wanted: Mapping[int, int]) -> dict[int, int]:
+        """The counts of the axes that lose units. Raises: BudgetError."""
+        values = self._values(self._asked(wanted))
+        return self._smaller(values)
+
+    def solve(self, wanted: Mapping[int, int]) -> Solution:
+        """Counts, fields and the reason for each difference. Raises: BudgetError."""
+        goals = self._asked(wanted)
+        values = self._values(goals)
+        counts = self._smaller(values)
+        notes = explain_changes(
+            self._groups, wanted, goals, self._system.constraints, values, self._relations
+        )
+        return Solution(counts, solve_fields(self._relations, self._old, counts), notes)
+
+    def _asked(self, wanted: Mapping[int, int]) -> dict[int, Goal]:
+        return {
+            index: replace(goal, wanted=min(max(int(wanted.get(index, goal.size)), 1), goal.size))
+            for index, goal in self._goals.items()
+        }
+
+    def _values(self, goals: Mapping[int, Goal]) -> dict[int, int]:
+        try:
+            return choose(self._divided, goals)
+        except Unsatisfiable as conflict:
+            raise _impossible(conflict, self._relations, self._old, goals, self._groups) from None
+
+    def _smaller(self, values: Mapping[int, int]) -> dict[int, int]:
+        return {i: values[i] for i in self._goals if values[i] < self._groups[i].size}
+
+
 def solve_counts(
     graph: Graph,
     wanted: Mapping[int, int],
     *,
     allowed: Mapping[int, Sequence[int]] | None = None,
     relations: tuple[Relation, ...] = (),
-    fields: Mapping[Field, int] | None = None,
     weights: Mapping[int, float] | None = None,
 ) -> Solution:
-    """The counts nearest to `wanted` that satisfy the graph's relations and these.
-
-    wanted: units to keep by axis index; axes that are absent, and pinned groups, keep all.
-    allowed: the counts an axis of `wanted` may have, by default 1 to all. fields: values of
-    fields that only `relations` speak of. weights: how much the deviation of an axis counts
-    beside the others', one where absent; rounded to 1/4096 of the heaviest.
-
-    Raises: BudgetError naming what cannot hold together, possible only with `allowed` or
-    `relations`; ValueError for an axis that the graph does not have.
-    """
-    groups = {group.axis.index: group for group in graph.groups}
-    for index in wanted:
-        if index not in groups:
-            raise ValueError(f"axis {index} belongs to no group of this graph; see graph.groups")
-    heaviest = max((1.0, *(weights or {}).values()))
-    goals = {}
-    for index, count in sorted(wanted.items()):
-        if groups[index].pinned is None:
-            goal = _goal(groups[index], count, (allowed or {}).get(index))
-            goals[index] = _weighed(goal, (weights or {}).get(index, 1.0) / heaviest)
-    every = (*graph.relations, *relations)
-    old = {**graph.fields, **(fields or {})}
-    try:
-        system, values = _attempt(every, old, goals)
-    except Unsatisfiable as conflict:
-        raise _impossible(conflict, every, old, goals, groups) from None
-    counts = {index: values[index] for index in goals if values[index] < groups[index].size}
-    notes = explain_changes(groups, wanted, goals, system.constraints, values, every)
-    return Solution(counts, solve_fields(every, old, counts), notes)
+    """The counts nearest to `wanted`, units to keep by axis index, that satisfy the graph's
+    relations and these; `CountSolver` says what the rest means and what is raised."""
+    solver = CountSolver(graph, wanted, allowed=allowed, relations=relations, weights=weights)
+    return solver.solve(wanted)
 
 
-def _attempt(
+def _divide(
     relations: Sequence[Relation], old: Mapping[Field, int], goals: Mapping[int, Goal]
-) -> tuple[System, dict[int, int]]:
-    """The constraints and the best value of every variable. Raises: Unsatisfiable."""
+) -> tuple[System, Divided]:
+    """The constraints, and their components. Raises: Unsatisfiable."""
     system = compile_relations(
         relations, old, {index: goal.range() for index, goal in goals.items()}
     )
     bound_variables(system)
-    return system, solve(system.constraints, system.ranges, goals)
+    return system, divide(system.constraints, system.ranges, frozenset(goals))
+
+
+def _attempt(
+    relations: Sequence[Relation], old: Mapping[Field, int], goals: Mapping[int, Goal]
+) -> None:
+    """Whether there is a solution at all. Raises: Unsatisfiable."""
+    choose(_divide(relations, old, goals)[1], goals)
 
 
 def _impossible(
@@ -113,14 +170,14 @@ def _weighed(goal: Goal, share: float) -> Goal:
     return replace(goal, weight=min(max(round(share * WHOLE), 1), WHOLE))
 
 
-def _goal(group: Group, count: int, allowed: Sequence[int] | None) -> Goal:
-    wanted = min(max(int(count), 1), group.size)
+def _goal(group: Group, allowed: Sequence[int] | None) -> Goal:
+    """A goal that wants all units."""
     if allowed is None:
-        return Goal(group.size, wanted)
+        return Goal(group.size, group.size)
     values = np.unique(np.asarray([n for n in allowed if 1 <= n <= group.size], dtype=np.int64))
     if not len(values):
         raise BudgetError(
             f"group {group.id}: none of the allowed counts lies between 1 and its {group.size} "
             "units; allow another count, or leave the group out of the constraint"
         )
-    return Goal(group.size, wanted, None if len(values) == group.size else values)
+    return Goal(group.size, group.size, None if len(values) == group.size else values)

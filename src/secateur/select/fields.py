@@ -24,9 +24,10 @@ from secateur.core.expressions import (
 )
 from secateur.select._counts_compile import compile_relations
 from secateur.select._counts_constraints import Unsatisfiable
+from secateur.select._counts_goals import Goal
 from secateur.select._counts_polynomial import constant_value
 from secateur.select._counts_ranges import bound_variables
-from secateur.select._counts_solve import Goal, solve
+from secateur.select._counts_solve import solve
 
 
 def solve_fields(relations: Sequence[Relation], fields: Fields, counts: Counts) -> dict[Field, int]:

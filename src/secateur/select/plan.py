@@ -18,6 +18,7 @@ from secateur.core.budget import Budget
 from secateur.core.dims import Counts, axes_of
 from secateur.core.graph import Graph
 from secateur.core.plan import FieldChange, Plan, Scores
+from secateur.core.scales import folds_of
 from secateur.select.constraints import Constraints
 from secateur.select.counts import Solution
 from secateur.select.problem import Problem, make_problem
@@ -88,6 +89,7 @@ def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any])
         notes=_notes(problem, solution, counts),
         exact=tuple(group.id for group in cut if group.exact),
         inexact={g.id: "; ".join(g.notes) for g in cut if not g.exact},
+        folds=folds_of(graph.scales, counts, graph.fields, {**graph.fields, **solution.fields}),
     )
 
 

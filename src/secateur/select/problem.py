@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 from torch import Tensor
@@ -23,7 +23,7 @@ from secateur.core.plan import Scores
 from secateur.cost.counted import CostModel
 from secateur.select.blocks import Block, make_blocks
 from secateur.select.constraints import Constraints
-from secateur.select.counts import Solution, solve_counts
+from secateur.select.counts import CountSolver, Solution
 from secateur.select.normalise import normalise
 
 
@@ -32,7 +32,6 @@ class Problem:
     """Everything a search needs to know.
 
     scores: as given. ranked: normalised, of the groups that may move.
-    solved: answers of the count solver so far.
     """
 
     graph: Graph
@@ -43,9 +42,6 @@ class Problem:
     blocks: tuple[Block, ...]
     ranked: Mapping[str, Tensor]
     notes: tuple[str, ...]
-    solved: dict[tuple[tuple[int, int], ...], dict[int, int]] = field(
-        default_factory=dict, repr=False, compare=False
-    )
 
     @cached_property
     def dense(self) -> Cost:
@@ -68,25 +64,11 @@ class Problem:
 
     def solve(self, wanted: Counts) -> Solution:
         """The nearest counts that the model's own arithmetic and the rules allow, with fields."""
-        return solve_counts(
-            self.graph,
-            wanted,
-            allowed=self._allowed,
-            relations=self._equalities,
-            weights=self._reach,
-        )
+        return self._solver.solve({**self.whole, **wanted})
 
     def possible(self, wanted: Counts) -> dict[int, int]:
-        """The counts of `solve` alone, for every axis of `wanted`; solved once per question.
-
-        Only tied axes need the solver, and they are few: a search asks the same about them again
-        and again while the others move.
-        """
-        tied = {index: count for index, count in wanted.items() if index in self.coupled}
-        key = tuple(sorted(tied.items()))
-        if key not in self.solved:
-            self.solved[key] = {**{i: self.whole[i] for i in tied}, **self.solve(tied).counts}
-        return {**wanted, **self.solved[key]}
+        """The counts of `solve` alone, for every axis of `wanted`."""
+        return {**self.whole, **self._solver.counts({**self.whole, **wanted})}
 
     def fits(self, counts: Counts) -> bool:
         """Whether the budget is met; without one, never: pruning goes as far as the rules allow."""
@@ -115,6 +97,18 @@ class Problem:
         selector = find("secateur.select", self.constraints.selector, kind="selector")
         ladder: Callable[[float], dict[str, int]] = selector.ladder(self.ranked)
         return ladder
+
+    @cached_property
+    def _solver(self) -> CountSolver:
+        """A share that was asked for is insisted on; a budget only asks for the sum."""
+        return CountSolver(
+            self.graph,
+            self.whole,
+            allowed=self._allowed,
+            relations=self._equalities,
+            weights=self._reach,
+            insist=self.budget is None,
+        )
 
     @cached_property
     def _allowed(self) -> dict[int, tuple[int, ...]]:
