@@ -51,26 +51,6 @@ def test_norms_means_and_scales_are_proved_over_what_is_kept() -> None:
     assert proof.corrected == plan.inexact and proof.reasons == {}
 
 
-def test_attention_is_proved_through_its_scale() -> None:
-    class Attention(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.heads = 4
-            self.qkv, self.out = nn.Linear(6, 3 * 4 * 8), nn.Linear(32, 6)
-
-        def forward(self, x: Tensor) -> Tensor:
-            b, n, _ = x.shape
-            q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-            y = F.scaled_dot_product_attention(q, k, v)
-            return self.out(y.transpose(1, 2).flatten(2))
-
-    model, inputs = Attention(), torch.randn(2, 5, 6)
-    _, plan, small = planned(model, inputs, keep=0.5)
-    proof = sc.verify(model, small, plan, inputs, dtype=torch.float64)
-    assert (proof.groups_checked, len(proof.corrected)) == (2, 1)
-    assert proof.max_rel_error < 1e-12
-
-
 def test_a_wrong_index_is_found() -> None:
     model, inputs = mlp()
     _, plan, small = planned(model, inputs, keep=0.5)

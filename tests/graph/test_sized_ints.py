@@ -39,7 +39,7 @@ def test_a_float_made_of_a_size_is_a_scale() -> None:
     ledger = Ledger()
     assert ledger.tag(64, WIDTH) ** -0.5 == 0.125
     assert math.sqrt(ledger.tag(64, HEADS)) == 8.0
-    assert [expression for expression, _ in ledger.scales] == [WIDTH, HEADS]
+    assert [conversion.expression for conversion in ledger.conversions] == [WIDTH, HEADS]
 
 
 def test_an_arrival_is_an_equation_or_a_literal() -> None:

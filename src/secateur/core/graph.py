@@ -16,6 +16,7 @@ from typing import Any
 from secateur.core.blocks import Block, find_blocks
 from secateur.core.dims import Axis, Dim, dim_to_json
 from secateur.core.expressions import Field, Relation, expression_to_json
+from secateur.core.scales import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,8 @@ class Graph:
     unknown_ops: operators without a rule and how often each ran; what they touch is pinned.
     output_storages: the memory of each output. containers: every ModuleList and Sequential by
     path, and whether the forward picks elements of it by number.
-    fingerprint: of the model (tensor names and shapes, module classes).
+    fingerprint: of the model (tensor names and shapes, module classes). scales: numbers that the
+    model makes of its sizes and whose change its weights can absorb, so that a cut stays exact.
     """
 
     groups: tuple[Group, ...]
@@ -131,6 +133,7 @@ class Graph:
     unknown_ops: Mapping[str, int]
     fingerprint: str
     warnings: tuple[str, ...] = ()
+    scales: tuple[Scale, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
     output_storages: tuple[int, ...] = ()
     containers: Mapping[str, bool] = field(default_factory=dict)
@@ -172,6 +175,14 @@ class Graph:
                 for r in self.relations
             ],
             "fields": {str(key): value for key, value in self.fields.items()},
+            "scales": [
+                [
+                    expression_to_json(scale.expression),
+                    scale.power,
+                    [[rows.tensor, rows.dim, rows.ranges] for rows in scale.weights],
+                ]
+                for scale in self.scales
+            ],
         }
 
     def to_json(self) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from secateur.core.cost import Cost
 from secateur.core.dims import Axis, Dim, Keep, dim_from_json, dim_to_json, new_size
 from secateur.core.errors import PlanMismatchError
 from secateur.core.expressions import Field
+from secateur.core.scales import Fold, Rows
 
 FORMAT = 1
 
@@ -43,7 +44,8 @@ class Plan:
     dimensions of every tensor that changes. changes: the attributes to rewrite. settings: how the
     plan was made (criterion, budget, selector, seed, constraints). notes: what the user should
     know, for example groups that could not be cut as asked. exact: ids of groups for which
-    cutting must equal masking; inexact: the others that lose units, with the reason.
+    cutting must equal masking; inexact: the others that lose units, with the reason. folds: rows
+    that are multiplied, so that a scale made of a size stays as it was.
     """
 
     fingerprint: str
@@ -58,6 +60,7 @@ class Plan:
     notes: tuple[str, ...] = ()
     exact: tuple[str, ...] = ()
     inexact: Mapping[str, str] = field(default_factory=dict)
+    folds: tuple[Fold, ...] = ()
 
     def kept_units(self) -> Keep:
         """Kept units by axis index, for `dims.kept_indices`."""
@@ -105,6 +108,7 @@ class Plan:
             ],
             "before": self.before.to_json(),
             "after": self.after.to_json(),
+            "folds": [[f.rows.tensor, f.rows.dim, f.rows.ranges, f.factor] for f in self.folds],
             "settings": dict(self.settings),
             "notes": list(self.notes),
         }
@@ -143,6 +147,10 @@ class Plan:
                 notes=tuple(body["notes"]),
                 exact=tuple(id for id, g in groups.items() if g["exact"]),
                 inexact={id: g["inexact"] for id, g in groups.items() if "inexact" in g},
+                folds=tuple(
+                    Fold(Rows(tensor, dim, tuple((a, b) for a, b in ranges)), factor)
+                    for tensor, dim, ranges, factor in body.get("folds", ())
+                ),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise PlanMismatchError(

@@ -18,6 +18,7 @@ from secateur.core.dims import Dim, axes_of, dim_size, kept_indices
 from secateur.core.errors import PlanMismatchError
 from secateur.core.fingerprint import fingerprint, named_tensors
 from secateur.core.plan import Plan
+from secateur.core.scales import Fold
 from secateur.cut.attributes import rewrite_attributes_
 from secateur.cut.optimizer import carry_optimizer_
 
@@ -39,8 +40,8 @@ def cut(model: nn.Module, plan: Plan) -> nn.Module:
     """
     check_fingerprint(model, plan)
     memo: dict[int, Any] = {}
-    for tensor, kept in _changed(model, plan):
-        memo[id(tensor)] = _rewrapped(tensor, _sliced(tensor.detach(), kept))
+    for name, tensor, kept in _changed(model, plan):
+        memo[id(tensor)] = _small(name, tensor, kept, plan)
     with torch.no_grad():
         small = copy.deepcopy(model, memo)
     rewrite_attributes_(small, plan.changes)
@@ -56,8 +57,8 @@ def cut_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) ->
     check_fingerprint(model, plan)
     new: dict[int, Tensor] = {}
     replaced: dict[nn.Parameter, tuple[nn.Parameter, Kept]] = {}
-    for tensor, kept in _changed(model, plan):
-        small = new[id(tensor)] = _rewrapped(tensor, _sliced(tensor.detach(), kept))
+    for name, tensor, kept in _changed(model, plan):
+        small = new[id(tensor)] = _small(name, tensor, kept, plan)
         if isinstance(tensor, nn.Parameter) and isinstance(small, nn.Parameter):
             replaced[tensor] = (small, kept)
     if optimizer is not None:
@@ -120,11 +121,34 @@ def kept_of(plan: Plan) -> Callable[[str], Kept]:
     return lambda name: tuple(one(dim) for dim in plan.tensors[name])
 
 
-def _changed(model: nn.Module, plan: Plan) -> Iterator[tuple[Tensor, Kept]]:
+def _changed(model: nn.Module, plan: Plan) -> Iterator[tuple[str, Tensor, Kept]]:
     kept = kept_of(plan)
+    folded = {fold.rows.tensor for fold in plan.folds}
     for name, tensor in named_tensors(model):
         if name in plan.tensors:
-            yield tensor, kept(name)
+            yield name, tensor, kept(name)
+        elif name in folded:
+            yield name, tensor, (None,) * tensor.dim()
+
+
+def _small(name: str, tensor: Tensor, kept: Kept, plan: Plan) -> Tensor:
+    """What stays of a tensor, with its folds."""
+    small = _sliced(tensor.detach(), kept)
+    for fold in plan.folds:
+        if fold.rows.tensor == name:
+            factors = _factors(fold, tensor.shape[fold.rows.dim], kept[fold.rows.dim])
+            along = [-1 if k == fold.rows.dim else 1 for k in range(small.dim())]
+            factors = factors.to(small.device, small.dtype)
+            small = small * factors.reshape(along)
+    return _rewrapped(tensor, small)
+
+
+def _factors(fold: Fold, size: int, kept: Tensor | None) -> Tensor:
+    """The factor of each kept row."""
+    factors = torch.ones(size, dtype=torch.float64)
+    for start, stop in fold.rows.ranges:
+        factors[start:stop] = fold.factor
+    return factors if kept is None else factors[kept]
 
 
 def _sliced(tensor: Tensor, kept: Kept) -> Tensor:

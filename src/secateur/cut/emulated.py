@@ -9,7 +9,7 @@ own arithmetic on the original's own shapes, so a wrong index anywhere still sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,7 +26,7 @@ from secateur.graph.arrivals import Arrivals, visible_functionals
 from secateur.graph.attributes import tagged_reads
 from secateur.graph.call import OpCall, dims_of, set_dims
 from secateur.graph.dispatch import Recorder, Recording
-from secateur.graph.sized_ints import Ledger, LiveSize, SizedInt
+from secateur.graph.sized_ints import Ledger, LiveSize
 from secateur.graph.snapshot import leaves_of, restored, swap_in
 from secateur.graph.types import Atom, Dims, Product, concat, fresh_all, leading, parts_of, resolve
 
@@ -43,7 +43,7 @@ def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) ->
     over what the plan keeps. In evaluation mode and without gradients; the module is unchanged."""
     types = _Types(graph, plan)
     args, kwargs = call_arguments(inputs)
-    ledger = _NewSizes(types=types)
+    ledger = _NewSizes(types=types, folded=frozenset(s.number for s in graph.scales))
     with ExitStack() as stack:
         stack.enter_context(restored(reference))
         stack.enter_context(torch.no_grad())
@@ -58,7 +58,7 @@ def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) ->
         stack.enter_context(tagged_reads(reference, ledger))
         stack.enter_context(visible_functionals())
         stack.enter_context(recorder)
-        stack.enter_context(_NewScales(ledger, recorder))
+        stack.enter_context(Arrivals(ledger, recorder))
         out = list(tensors_in(reference(*args, **kwargs)))
     ledger.open = False
     return out
@@ -180,12 +180,15 @@ class _NewSizes(Ledger):
     """A ledger whose integers, used as numbers, are those of the cut model."""
 
     types: _Types = field(kw_only=True)
+    folded: frozenset[int] = field(kw_only=True)
+    made: int = 0
 
-    def number(self, value: Any, what: str) -> Any:
-        if not (isinstance(value, SizedInt) and value.live_in(self)):
-            return value
-        after = evaluate(self._frozen(value.expression), self.types.counts, self.types.fields)
-        return int(value) if after is None else after
+    def scale(self, value: int, expression: Any, where: str) -> float:
+        number, self.made = self.made, self.made + 1
+        if number in self.folded:
+            return value  # the cut model's weights keep the scale as it was
+        after = evaluate(self._frozen(expression), self.types.counts, self.types.fields)
+        return value if after is None else after
 
     def _frozen(self, expression: Any) -> Expression:
         if isinstance(expression, LiveSize):
@@ -195,14 +198,3 @@ class _NewSizes(Ledger):
             return Binary(expression.op, left, right)
         assert isinstance(expression, (int, Field))
         return expression
-
-
-class _NewScales(Arrivals):
-    """Attention without an explicit scale gets the one that the cut model's head width gives."""
-
-    def attend(self, func: Callable[..., Any], named: dict[str, Any]) -> Tensor:
-        if named.get("scale") is None:
-            assert isinstance(self.recorder, _Renormalising)
-            width = self.recorder.types.new_size(dims_of(named["query"])[-1])
-            named = {**named, "scale": width**-0.5}
-        return super().attend(func, named)

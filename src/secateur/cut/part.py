@@ -8,6 +8,7 @@ from dataclasses import replace
 from secateur.core.dims import axes_of
 from secateur.core.graph import Graph
 from secateur.core.plan import FieldChange, Plan
+from secateur.core.scales import folds_of
 from secateur.select.counts import solve_counts
 
 
@@ -46,4 +47,7 @@ def part_of(plan: Plan, graph: Graph, groups: Collection[str]) -> Plan | None:
         ),
         exact=tuple(id for id in plan.exact if id in kept),
         inexact={},
+        folds=folds_of(
+            graph.scales, solution.counts, graph.fields, {**graph.fields, **solution.fields}
+        ),
     )

@@ -60,7 +60,7 @@ def verify(
     """
     graph = graph if graph is not None else trace(model, example_inputs)
     inputs = cast_floats(example_inputs, dtype)
-    small = small if dtype is None else copy.deepcopy(small).to(dtype)
+    small = _in_precision(small, model, plan, dtype)
     outputs, calls = _checked_run(small, inputs, graph, plan)
     found = None if plan.inexact else _compare_masked(outputs, model, plan, inputs, dtype)
     found = found or _compare_corrected(outputs, model, plan, graph, inputs, dtype)
@@ -76,6 +76,22 @@ def verify(
         reasons={id: plan.inexact.get(id, tied) for id in plan.keep if id not in found.groups},
         corrected={id: why for id, why in plan.inexact.items() if id in found.groups},
     )
+
+
+def _in_precision(
+    small: nn.Module, model: nn.Module, plan: Plan, dtype: torch.dtype | None
+) -> nn.Module:
+    """The cut model in the precision of the comparison.
+
+    Weights that absorbed a scale were rounded to the model's own precision: once they are known to
+    be what the plan makes of the model's, they are made again in the wider one.
+    """
+    if dtype is None:
+        return small
+    if not plan.folds:
+        return copy.deepcopy(small).to(dtype)
+    _check_same(small, cut(model, plan))
+    return cut(copy.deepcopy(model).to(dtype), plan)
 
 
 @dataclass(frozen=True)
@@ -151,7 +167,7 @@ def _compare_part(
     part = part_of(plan, graph, plan.exact)
     if part is None:
         return _Comparison(0.0, 0.0, torch.float64, "nothing", frozenset())
-    outputs = _run(_cast(cut(model, part), dtype), inputs)
+    outputs = _run(_in_precision(cut(model, part), model, part, dtype), inputs)
     return _compare_masked(outputs, model, part, inputs, dtype)
 
 

@@ -18,7 +18,8 @@ from torch.overrides import TorchFunctionMode
 from secateur.graph.call import OpCall, dims_of, wrap
 from secateur.graph.dispatch import Recorder
 from secateur.graph.recurrent import GATES, run_recurrent
-from secateur.graph.sized_ints import Ledger, SizedInt, location
+from secateur.graph.scales import SizedFloat
+from secateur.graph.sized_ints import Ledger, LiveSize, SizedInt, location
 from secateur.graph.types import Product, leading, pin, size_of, split
 
 _GATEKEEPERS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
@@ -54,8 +55,13 @@ class Arrivals(TorchFunctionMode):
             return self._recurrent(name, args)
         if name == "scaled_dot_product_attention":
             return self._attention(func, args, kwargs)
-        if name in _SCALARS and any(isinstance(value, SizedInt) for value in args):
-            args = tuple(self.ledger.number(value, name) for value in args)
+        for value in args:
+            if type(value) is SizedFloat or (name in _SCALARS and isinstance(value, SizedInt)):
+                args = _scaled(self.ledger, name, args)
+                break
+        for key, value in kwargs.items():
+            if type(value) is SizedFloat:
+                kwargs[key] = value.lost()
         result = func(*args, **kwargs)
         handler = HANDLERS.get(name)
         return result if handler is None else handler(self.ledger, args, kwargs, result)
@@ -79,20 +85,28 @@ class Arrivals(TorchFunctionMode):
         that writes out the whole attention matrix."""
         named = dict(zip(_ATTENTION, args, strict=False)) | kwargs
         query, value = named["query"], named["value"]
+        scale = self._scale_of_attention(query, named.get("scale"))
+        if isinstance(scale, SizedFloat):
+            scale.site((query, named["key"]))
+        named["scale"] = float.__float__(scale)
         with self.recorder.paused():
             if self.recorder.meta:
                 shape = (*query.shape[:-1], value.shape[-1])
                 out = torch.empty(shape, dtype=query.dtype, device="meta")
             else:
-                out = self.attend(func, named)
+                out = func(**named)
         op = torch.ops.aten.scaled_dot_product_attention.default
         self.recorder.record(OpCall(op, (), named, out))
         return out
 
-    def attend(self, func: Callable[..., Any], named: dict[str, Any]) -> Tensor:
-        """Attention on real tensors, all arguments by name."""
-        out: Tensor = func(**named)
-        return out
+    def _scale_of_attention(self, query: Tensor, given: Any) -> float:
+        """What the products of queries and keys are multiplied by: 1/sqrt(head_dim) by default."""
+        given = self.ledger.number(given, "an attention scale")
+        if given is not None:
+            return given  # type: ignore[no-any-return]
+        width = LiveSize(dims_of(query)[-1])
+        where = f"attention at {location(2)}"
+        return self.ledger.scale(query.shape[-1], width, where) ** -0.5  # type: ignore[no-any-return]
 
 
 @contextmanager
@@ -111,6 +125,26 @@ def visible_functionals() -> Iterator[None]:
     finally:
         for module, name, original in saved:
             setattr(module, name, original)
+
+
+_DIVISIONS = frozenset("div div_ true_divide __truediv__ __itruediv__ divide".split())
+_FACTORS = frozenset("mul mul_ multiply __mul__ __rmul__ __imul__".split()) | _DIVISIONS
+
+
+def _scaled(ledger: Ledger, name: str, args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments with plain numbers for sized ones, whose arrival is noted."""
+    plain: list[Any] = []
+    for position, value in enumerate(args):
+        number = ledger.number(value, name)
+        if not isinstance(number, SizedFloat):
+            plain.append(number)
+            continue
+        plain.append(int(value) if isinstance(value, int) else number.plain)
+        if name in _FACTORS and position == 1 and isinstance(args[0], Tensor):
+            number.site(args[:1], inverse=name in _DIVISIONS)
+        else:
+            number.lost()
+    return tuple(plain)
 
 
 def _flat_sizes(args: Sequence[Any]) -> list[Any]:

@@ -59,9 +59,11 @@ class LiveOp:
 
 @dataclass
 class Recording:
-    """What a forward did. `stack` holds the paths of the modules that are running."""
+    """What a forward did. `stack` holds the paths of the modules that are running; `calls` the
+    last forward's operators with their tensors, on meta alone, where they weigh nothing."""
 
     ops: list[LiveOp] = field(default_factory=list)
+    calls: list[OpCall] = field(default_factory=list)
     unknown: Counter[str] = field(default_factory=Counter)
     used: set[int] = field(default_factory=set)
     stack: list[str] = field(default_factory=list)
@@ -107,6 +109,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         ins = list(_tensors((call.args, call.kwargs)))
         self._infer(call, ins, outs)
         follow_zeros(call)
+        if self.meta:
+            self.recording.calls.append(call)
         self.keep(call.name, ins, outs, call.macs)
 
     def keep(

@@ -81,8 +81,11 @@ def settle(ledger: Ledger, unused: Iterable[Dims]) -> None:
             if note.op == "eq" and note.holds and isinstance(field, Field):
                 typed.setdefault(field, []).extend(live_sizes(other))
     equal = _known_sizes(ledger.notes)
-    for expression, where in ledger.scales:
-        reason = f"its size is used as a number ({where})"
+    for conversion in ledger.conversions:
+        if conversion.folded:
+            continue
+        expression = conversion.expression
+        reason = f"its size is used as a number ({conversion.where})"
         # `(width // heads) ** -0.5` changes with the head's width alone, where that is a dimension
         known = equal.get(_key(expression), None)
         products = [known] if known is not None else [*live_sizes(expression)]

@@ -2,8 +2,8 @@
 
 While a model is traced, sizes read from shapes and integer attributes read from modules are
 `SizedInt`s: ordinary ints that carry an expression. Arithmetic builds larger expressions,
-comparisons are noted as relations, and a conversion to float (`head_dim ** -0.5`) marks what it
-read as a scale. The `Ledger` collects all that; once it is closed its integers are plain again,
+comparisons are noted as relations, and a conversion to float (`head_dim ** -0.5`) becomes a
+scale (`scales`). The `Ledger` collects all that; once it is closed its integers are plain again,
 even where a cache of the model kept one.
 """
 
@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from secateur.core.expressions import COMPARISONS, OPERATORS, Binary, Field
+from secateur.graph.scales import Conversion, SizedFloat
 from secateur.graph.types import Product
 
 
@@ -49,7 +50,7 @@ class Ledger:
 
     notes: list[Note] = field(default_factory=list)
     literals: list[tuple[Product, str]] = field(default_factory=list)
-    scales: list[tuple[Any, str]] = field(default_factory=list)
+    conversions: list[Conversion] = field(default_factory=list)
     open: bool = True
 
     def tag(self, value: int, expression: Any) -> int:
@@ -73,11 +74,17 @@ class Ledger:
             self.literals.append((product, what))
 
     def number(self, value: Any, what: str) -> Any:
-        """The plain value of an integer that is used as a number, not as a size, by `what`."""
+        """A sized integer that is used as a number, not as a size, by `what`: a sized float. Any
+        other value as it is."""
         if not (isinstance(value, SizedInt) and value.live_in(self)):
             return value
-        self.scales.append((value.expression, f"{what} at {location(2)}"))
-        return int(value)
+        return self.scale(int(value), value.expression, f"{what} at {location(2)}")
+
+    def scale(self, value: int, expression: Any, where: str) -> float:
+        """The number that the model makes of an expression of this value."""
+        conversion = Conversion(expression, where, len(self.conversions))
+        self.conversions.append(conversion)
+        return SizedFloat(value, conversion, 1)
 
 
 def location(depth: int = 1) -> str:
@@ -135,13 +142,18 @@ class SizedInt(int):
         return int, (int(self),)
 
     def __float__(self) -> float:
-        return float(int(self.ledger.number(self, "a conversion to float")))
+        return float(self.number())
+
+    def number(self) -> Any:
+        """As a number that remembers this size; the plain value once the ledger is closed."""
+        value = self.ledger.number(self, "a conversion to float")
+        return int(value) if isinstance(value, SizedInt) else value
 
     def __truediv__(self, other: Any) -> Any:
-        return float(self) / other
+        return self.number() / other
 
     def __rtruediv__(self, other: Any) -> Any:
-        return other / float(self)
+        return other / self.number()
 
     def __pow__(self, other: Any, modulus: Any = None) -> Any:
         if isinstance(other, int) and 0 <= other <= 4 and modulus is None:
@@ -149,7 +161,12 @@ class SizedInt(int):
             for _ in range(other):
                 power = power * self
             return power
-        return float(self) ** other
+        return self.number() ** other
+
+
+def sized_number(value: Any) -> Any:
+    """A sized integer as a number that remembers its size; any other value as it is."""
+    return value.number() if isinstance(value, SizedInt) else value
 
 
 def _expression_of(value: int, ledger: Ledger) -> Any:
@@ -180,10 +197,10 @@ def _arithmetic(name: str, apply: Callable[[int, int], int]) -> tuple[Any, Any]:
         return ledger.tag(result, Binary(name, _expression_of(other, ledger), self.expression))
 
     def _scaled(self: SizedInt, other: float) -> float:
-        return apply(float(self), other)  # type: ignore[arg-type]
+        return apply(self.number(), other)  # type: ignore[arg-type]
 
     def _rscaled(other: float, self: SizedInt) -> float:
-        return apply(other, float(self))  # type: ignore[arg-type]
+        return apply(other, self.number())  # type: ignore[arg-type]
 
     return forward, reflected
 

@@ -22,13 +22,16 @@ from secateur.core.errors import SecateurError, TraceError
 from secateur.core.expressions import Field
 from secateur.core.fingerprint import fingerprint
 from secateur.core.graph import Call, Graph, Op, TensorType, Value
+from secateur.core.scales import Rows, Scale
 from secateur.graph.arrivals import Arrivals, visible_functionals
 from secateur.graph.attributes import tagged_reads
 from secateur.graph.call import dims_of, set_dims
 from secateur.graph.calls import CallWatch, LiveCall, picked_by_number, tensors_in, value_of
 from secateur.graph.dispatch import LiveValue, Recorder, Recording
+from secateur.graph.folding import fold_sites
 from secateur.graph.freeze import Freezer, make_groups, make_relations, relevant, settle
-from secateur.graph.sized_ints import Ledger
+from secateur.graph.scales import Site, tagged_roots
+from secateur.graph.sized_ints import Ledger, sized_number
 from secateur.graph.snapshot import Leaf, leaves_of, on_meta, restored, swap_in
 from secateur.graph.types import Dims, fresh_all, pin
 
@@ -93,6 +96,9 @@ class _Trace:
         self.outputs: list[LiveValue] = []
         self.read: dict[Field, int] = {}
         self.warnings: list[str] = []
+        self.finals: list[Tensor] = []
+        self.evaluated = 0
+        self.folded: dict[Site, tuple[Rows, ...]] = {}
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Graph:
         started = time.perf_counter()
@@ -103,11 +109,15 @@ class _Trace:
             swap_in(self.model, leaves)
             self.model.eval()
             stand_ins = {id(leaf.stand_in) for leaf in leaves.values()}
+            names = {id(le.stand_in): le.names[0] for le in leaves.values() if le.is_parameter}
             self._forward(args, kwargs, stand_ins)
+            self.folded = self._fold(names)
             unused = _unused(leaves, self.recording)
             if self.meta and any(leaf.is_parameter for leaf in unused):
                 self._train_forward(args, kwargs, stand_ins)
+                self._fold_again(names)
                 unused = _unused(leaves, self.recording)
+            self.recording.calls.clear()
             ran = time.perf_counter()
             self.ledger.open = False
             settle(self.ledger, [dims_of(leaf.stand_in) for leaf in unused])
@@ -121,11 +131,13 @@ class _Trace:
         for tensor in tensors_in((args, kwargs)):
             if id(tensor) not in stand_ins:
                 set_dims(tensor, fresh_all(tensor.shape, "an input of the model"))
+        self.recording.calls.clear()
         recorder = Recorder(self.recording, stand_ins, meta=self.meta, strict=self.strict)
         try:
             with (
                 tagged_reads(self.model, self.ledger) as read,
                 visible_functionals(),
+                tagged_roots(sized_number),
                 self._module_hooks(),
                 warnings.catch_warnings(),
                 recorder,
@@ -138,18 +150,37 @@ class _Trace:
         except Exception as error:
             raise self._explained(error) from error
         self.read.update(read)
+        self.finals = list(tensors_in(out))
         if self.recording.keep_ops:
             self.inputs = [dims_of(tensor) for tensor in tensors_in((args, kwargs))]
-        for tensor in tensors_in(out):
+        for tensor in self.finals:
             for product in dims_of(tensor):
                 pin(product, "an output of the model")
             if self.recording.keep_ops:
                 self.outputs.append(value_of(tensor, self.recording))
 
+    def _fold(self, names: Mapping[int, str]) -> dict[Site, tuple[Rows, ...]]:
+        """The weights that absorb the scales of the last forward."""
+        made = self.ledger.conversions[self.evaluated :]
+        return fold_sites(made, self.recording.calls, names, self.finals)
+
+    def _fold_again(self, names: Mapping[int, str]) -> None:
+        """Keep what the evaluated forward taught only if the one in training mode agrees."""
+        again = set(self._fold(names).values())
+        if len(self.ledger.conversions) > self.evaluated and again != set(self.folded.values()):
+            self.folded = {}
+            for conversion in self.ledger.conversions:
+                conversion.folded = False
+
+    def _scale(self, site: Site, weights: tuple[Rows, ...], freezer: Freezer) -> Scale:
+        expression = freezer.expression(site.conversion.expression)
+        return Scale(expression, site.power, weights, site.conversion.number)
+
     def _train_forward(
         self, args: tuple[Any, ...], kwargs: dict[str, Any], stand_ins: set[int]
     ) -> None:
         self.recording.keep_ops = False
+        self.evaluated = len(self.ledger.conversions)
         self.model.train()
         twice = tree_map_only(Tensor, _doubled, (args, kwargs))
         for own_args, own_kwargs in ((args, kwargs), twice):  # batch norm refuses a single value
@@ -158,6 +189,7 @@ class _Trace:
                 return
             except (_NeedsValues, TraceError) as error:
                 reason = str(error)
+                del self.ledger.conversions[self.evaluated :]
         self.warnings.append(f"the forward in training mode could not be traced: {reason}")
 
     def _explained(self, error: Exception) -> Exception:
@@ -205,6 +237,7 @@ class _Trace:
             unknown_ops=dict(self.recording.unknown),
             fingerprint=fingerprint(self.model),
             warnings=tuple(self.warnings),
+            scales=tuple(self._scale(site, rows, freezer) for site, rows in self.folded.items()),
         )
 
 

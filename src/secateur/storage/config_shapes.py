@@ -227,7 +227,7 @@ def _conditions(ledger: Ledger, fields: Mapping[Field, int]) -> tuple[Relation, 
 def _scales(ledger: Ledger, fields: Mapping[Field, int]) -> tuple[Relation, ...]:
     return tuple(
         Relation("eq", expression, evaluate(expression, {}, fields) or 0, True, f"a scale at {at}")
-        for expression, at in dict.fromkeys(ledger.scales)
+        for expression, at in dict.fromkeys((c.expression, c.where) for c in ledger.conversions)
     )
 
 
