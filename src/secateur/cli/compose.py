@@ -16,6 +16,7 @@ from secateur.core.errors import CutError
 from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Graph
 from secateur.core.plan import FieldChange, Plan
+from secateur.core.scales import folds_of
 from secateur.cost.counted import cost
 from secateur.select.fields import solve_fields
 
@@ -53,6 +54,8 @@ def compose(
         notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
         exact=tuple(group.id for group in groups if group.exact),
         inexact={group.id: "; ".join(group.notes) for group in groups if not group.exact},
+        # each step kept every scale as it was, so all steps together do
+        folds=folds_of(graph.scales, counts, graph.fields, {**graph.fields, **fields}),
     )
     _check_shapes(plan, final)
     return plan
