@@ -8,7 +8,7 @@ tell it raises `NoRule`, and everything the operator touches is pinned.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -44,20 +44,44 @@ def typed(tensor: Any) -> bool:
     return dims is not None and len(dims) == tensor.dim()
 
 
+def tensors_of(args: Iterable[Any], kwargs: Mapping[str, Any]) -> list[Tensor]:
+    """Every tensor among an operator's arguments, those in lists as well, in their order."""
+    found: list[Tensor] = []
+    _gather(args, found)
+    if kwargs:
+        _gather(kwargs.values(), found)
+    return found
+
+
+def _gather(items: Iterable[Any], found: list[Tensor]) -> None:
+    for item in items:
+        if isinstance(item, Tensor):
+            found.append(item)
+        elif isinstance(item, (list, tuple)):
+            _gather(item, found)
+
+
 class OpCall:
     """One executed operator.
 
-    name: without namespace and overload ("convolution"). out: what it returned. macs: terms that
-    the rule adds, each a tuple of dimensions whose sizes are multiplied.
+    name: without namespace and overload ("convolution"). out: what it returned. tensors: among its
+    arguments, in their order. macs: terms that the rule adds, each a tuple of dimensions whose
+    sizes are multiplied.
     """
 
-    __slots__ = ("args", "func", "kwargs", "macs", "name", "out")
+    __slots__ = ("args", "func", "kwargs", "macs", "name", "out", "tensors")
 
     def __init__(
-        self, func: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any], out: Any
+        self,
+        func: torch._ops.OpOverload,
+        args: Sequence[Any],
+        kwargs: dict[str, Any],
+        out: Any,
+        tensors: list[Tensor] | None = None,
     ) -> None:
         self.func = func
-        self.name = func._schema.name.rpartition("::")[2]
+        self.name = _name(func)
+        self.tensors = tensors_of(args, kwargs) if tensors is None else tensors
         self.args = args
         self.kwargs = kwargs
         self.out = out
@@ -91,6 +115,12 @@ class OpCall:
     def returns_many(self) -> bool:
         """Whether the operator returns a tuple or list."""
         return isinstance(self.out, (tuple, list))
+
+
+@cache
+def _name(func: torch._ops.OpOverload) -> str:
+    name: str = func._schema.name.rpartition("::")[2]
+    return name
 
 
 @cache

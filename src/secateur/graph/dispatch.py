@@ -20,7 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.core.errors import UnsupportedOpError
-from secateur.graph.call import NoRule, OpCall, Rule, dims_of, set_dims, typed
+from secateur.graph.call import NoRule, OpCall, Rule, dims_of, set_dims, tensors_of, typed
+from secateur.graph.meta_kernels import MetaKernels
 from secateur.graph.rules import all_rules
 from secateur.graph.rules.pointwise import pointwise
 from secateur.graph.rules.zeros import follow_zeros
@@ -37,7 +38,7 @@ _WITHOUT_TENSORS = frozenset(
 )
 
 
-@dataclass
+@dataclass(slots=True)
 class LiveValue:
     """A tensor as an operator saw it: its memory, types, and bytes per element."""
 
@@ -46,7 +47,7 @@ class LiveValue:
     itemsize: int
 
 
-@dataclass
+@dataclass(slots=True)
 class LiveOp:
     """One recorded operator, types still being inferred."""
 
@@ -83,6 +84,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.meta = meta
         self.strict = strict
         self.converted: dict[int, tuple[Tensor, Tensor]] = {}
+        self.kernels = MetaKernels()
         self._paused = False
 
     def __torch_dispatch__(
@@ -96,9 +98,18 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if self._paused:
             return func(*args, **kwargs)
         if self.meta:
-            args, kwargs = self._place(func, args, kwargs)
-        out = func(*args, **kwargs)
-        self.record(OpCall(func, args, kwargs, out))
+            ins = tensors_of(args, kwargs)
+            settled = ins and all(tensor.is_meta for tensor in ins) and "device" not in kwargs
+            if not settled:
+                args, kwargs = self._place(func, args, kwargs)
+                ins = tensors_of(args, kwargs)
+            if ins and all(tensor.is_meta for tensor in ins):
+                out = self.kernels.run(func, args, kwargs)
+            else:
+                out = func(*args, **kwargs)
+        else:
+            ins, out = tensors_of(args, kwargs), func(*args, **kwargs)
+        self.record(OpCall(func, args, kwargs, out, ins))
         return out
 
     def record(self, call: OpCall) -> None:
@@ -106,12 +117,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         outs = [t for t in (call.out if call.returns_many else [call.out]) if isinstance(t, Tensor)]
         if not outs:
             return
-        ins = list(_tensors((call.args, call.kwargs)))
-        self._infer(call, ins, outs)
+        self._infer(call, call.tensors, outs)
         follow_zeros(call)
         if self.meta:
             self.recording.calls.append(call)
-        self.keep(call.name, ins, outs, call.macs)
+        self.keep(call.name, call.tensors, outs, call.macs)
 
     def keep(
         self,
@@ -121,11 +131,14 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         macs: list[tuple[Product, ...]],
     ) -> None:
         """Add an operator, whose tensors have their types, to the recording."""
-        self.recording.used.update(id(t) for t in ins if id(t) in self.stand_ins)
-        if self.recording.keep_ops:
-            where = self.recording.stack[-1] if self.recording.stack else ""
-            values = [self._value(t) for t in ins], [self._value(t) for t in outs]
-            self.recording.ops.append(LiveOp(name, where, *values, macs))
+        recording = self.recording
+        for tensor in ins:
+            if id(tensor) in self.stand_ins:
+                recording.used.add(id(tensor))
+        if recording.keep_ops:
+            where = recording.stack[-1] if recording.stack else ""
+            read, made = [self._value(t) for t in ins], [self._value(t) for t in outs]
+            recording.ops.append(LiveOp(name, where, read, made, macs))
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -138,12 +151,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _value(self, tensor: Tensor) -> LiveValue:
         """What a graph says of a tensor."""
-        storage = tensor.untyped_storage()
-        # the storage object is kept, so that its address is not used again during the trace
-        number, _ = self.recording.storages.setdefault(
-            storage._cdata, (len(self.recording.storages), storage)
-        )
-        return LiveValue(number, dims_of(tensor), tensor.element_size())
+        storage, storages = tensor.untyped_storage(), self.recording.storages
+        known = storages.get(storage._cdata)
+        if known is None:
+            # the storage object is kept, so that its address is not used again during the trace
+            known = storages[storage._cdata] = (len(storages), storage)
+        return LiveValue(known[0], dims_of(tensor), tensor.element_size())
 
     def _place(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -210,10 +223,6 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for tensor in outs:
             if not typed(tensor) or not any(tensor is t for t in ins):
                 set_dims(tensor, fresh_all(tensor.shape, why))
-
-
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    return (item for item in tree_flatten(tree)[0] if isinstance(item, Tensor))
 
 
 def _outputs(call: OpCall) -> list[Any]:
