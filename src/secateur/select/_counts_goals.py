@@ -54,6 +54,13 @@ class Goal:
     weight: int = WHOLE
     insist: bool = True
 
+    def wanting(self, count: int) -> Goal:
+        """The same goal with another wish, at least one unit and at most all."""
+        count = min(max(count, 1), self.size)
+        if count == self.wanted:
+            return self
+        return Goal(self.size, count, self.allowed, self.weight, self.insist)
+
     def cost(self, values: Column, scale: Scale) -> Column:
         """What each of these values costs."""
         full = self.size * WHOLE

@@ -9,7 +9,8 @@ kept, and the bound is raised until a solution lies within it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -81,31 +82,76 @@ def _eliminate(
     given: Mapping[int, Domain], constraints: Sequence[Constraint], limit: int | None
 ) -> dict[int, int] | None:
     domains = {number: _within(domain, limit) for number, domain in given.items()}
-    items: list[tuple[Item, set[int]]] = [(c, c.variables()) for c in constraints]
+    buckets = _Buckets(constraints, domains)
     steps: list[Step] = []
     while domains:
-        number = _next(domains, items)
-        bucket = [entry for entry in items if number in entry[1]]
-        items = [entry for entry in items if number not in entry[1]]
-        scope = set[int]({number}).union(*(names for _, names in bucket))
-        busy = set[int]().union(*(names for _, names in items))
-        kept = sorted(scope & busy)
-        rows = _join(bucket, sorted(scope), domains, limit)
-        for other in kept:  # their own cost is charged when they leave
-            domain = domains[other]
-            places = domain.places(rows.columns[other])
-            rows.cost = rows.cost - domain.cost[places]
+        bucket, gone, kept = buckets.next()
+        scope = sorted((*gone, *kept))
+        local = {n: domains[n] for n in scope}
+        if limit is None:  # the cost of those that stay is charged when they leave
+            local |= {n: domains[n].free() for n in kept}
+        rows = _join(bucket, scope, local, limit)
+        if limit is not None:
+            for n in kept:
+                rows.cost = rows.cost - domains[n].cost[domains[n].places(rows.columns[n])]
         table, best = project(rows, kept)
         if not len(table.cost):
             return None
-        gone = scope - busy
-        steps.append((table.columns, {other: rows.columns[other][best] for other in gone}))
-        domains = {n: domain for n, domain in domains.items() if n not in gone}
+        steps.append((table.columns, {n: rows.columns[n][best] for n in gone}))
+        for n in gone:
+            del domains[n]
         if len(kept) == 1:
             domains[kept[0]] = _charged(domains[kept[0]], table, limit)
-        elif kept:
-            items.append((table, set(kept)))
+        buckets.replace(gone, kept, table, domains)
     return _read_back(steps)
+
+
+class _Buckets:
+    """Constraints and tables by variable, and which variable leaves next."""
+
+    def __init__(self, constraints: Sequence[Constraint], domains: Mapping[int, Domain]) -> None:
+        self._positions = itertools.count()
+        self._entries: dict[int, tuple[Item, set[int]]] = {}
+        self._users: dict[int, set[int]] = {number: set() for number in domains}
+        for constraint in constraints:
+            self._add(constraint, constraint.variables())
+        self._rank: dict[int, tuple[int, int, int]] = {}
+        self._update(domains, domains)
+
+    def next(self) -> tuple[list[tuple[Item, set[int]]], list[int], list[int]]:
+        """What the variable with the fewest neighbours, then with the smallest domain, takes part
+        in; the variables that nothing else mentions; and the others."""
+        number = min(self._rank.values())[2]
+        mine = sorted(self._users[number])
+        bucket = [self._entries[position] for position in mine]
+        scope = set[int]({number}).union(*(names for _, names in bucket))
+        gone = [n for n in scope if self._users[n] <= self._users[number]]
+        return bucket, sorted(gone), sorted(scope.difference(gone))
+
+    def replace(
+        self, gone: Sequence[int], kept: Sequence[int], table: Table, domains: Mapping[int, Domain]
+    ) -> None:
+        """Take out what `next` gave, and put the table in its place."""
+        for position in set[int]().union(*(self._users.pop(n) for n in gone)):
+            _, names = self._entries.pop(position)
+            for number in names.intersection(kept):
+                self._users[number].discard(position)
+        for number in gone:
+            del self._rank[number]
+        if len(kept) > 1:
+            self._add(table, set(kept))
+        self._update(kept, domains)
+
+    def _add(self, item: Item, names: set[int]) -> None:
+        position = next(self._positions)
+        self._entries[position] = (item, names)
+        for number in names:
+            self._users[number].add(position)
+
+    def _update(self, numbers: Iterable[int], domains: Mapping[int, Domain]) -> None:
+        for n in numbers:
+            near = set[int]().union(*(self._entries[position][1] for position in self._users[n]))
+            self._rank[n] = (len(near), domains[n].size, n)
 
 
 def _within(domain: Domain, limit: int | None) -> Domain:
@@ -119,15 +165,6 @@ def _charged(domain: Domain, table: Table, limit: int | None) -> Domain:
     ((_, values),) = table.columns.items()
     places = domain.places(values)
     return _within(Domain(values, domain.cost[places] + table.cost), limit)
-
-
-def _next(domains: Mapping[int, Domain], items: Sequence[tuple[Item, set[int]]]) -> int:
-    """The variable with the fewest neighbours, then with the smallest domain."""
-    neighbours: dict[int, set[int]] = {number: set() for number in domains}
-    for _, names in items:
-        for number in names:
-            neighbours[number] |= names
-    return min(domains, key=lambda n: (len(neighbours[n]), domains[n].size, n))
 
 
 def _join(

@@ -56,6 +56,10 @@ class Domain:
             return self.open[0] > 0
         return bool(len(self.values)) and int(self.values[0]) > 0
 
+    def free(self) -> Domain:
+        """The same values for nothing."""
+        return Domain(self.values, np.zeros_like(self.cost), self.open)
+
     def only(self, rows: Column) -> Domain:
         """The domain restricted to some of its rows."""
         return Domain(self.values[rows], self.cost[rows])

@@ -23,6 +23,7 @@ from secateur.core.graph import Graph, Group
 from secateur.select._counts_compile import System, compile_relations
 from secateur.select._counts_constraints import Unsatisfiable
 from secateur.select._counts_goals import WHOLE, Goal
+from secateur.select._counts_polynomial import Column
 from secateur.select._counts_ranges import bound_variables
 from secateur.select._counts_solve import Divided, choose, divide
 from secateur.select._counts_words import explain_changes, explain_conflict
@@ -71,8 +72,10 @@ class CountSolver:
                     f"axis {index} belongs to no group of this graph; see graph.groups"
                 )
             if groups[index].pinned is None:
-                goal = replace(_goal(groups[index], (allowed or {}).get(index)), insist=insist)
-                self._goals[index] = _weighed(goal, (weights or {}).get(index, 1.0) / heaviest)
+                values = _allowed(groups[index], (allowed or {}).get(index))
+                weight = _weight((weights or {}).get(index, 1.0) / heaviest)
+                size = groups[index].size
+                self._goals[index] = Goal(size, size, values, weight, insist)
         self._relations = (*graph.relations, *relations)
         self._old = graph.fields
         try:
@@ -97,7 +100,7 @@ class CountSolver:
 
     def _asked(self, wanted: Mapping[int, int]) -> dict[int, Goal]:
         return {
-            index: replace(goal, wanted=min(max(int(wanted.get(index, goal.size)), 1), goal.size))
+            index: goal.wanting(int(wanted.get(index, goal.size)))
             for index, goal in self._goals.items()
         }
 
@@ -165,19 +168,19 @@ def _impossible(
     return BudgetError(explain_conflict(names, needed, groups))
 
 
-def _weighed(goal: Goal, share: float) -> Goal:
-    """The goal with its share of the heaviest axis's weight, at least one step."""
-    return replace(goal, weight=min(max(round(share * WHOLE), 1), WHOLE))
+def _weight(share: float) -> int:
+    """A share of the heaviest axis's weight, at least one step."""
+    return min(max(round(share * WHOLE), 1), WHOLE)
 
 
-def _goal(group: Group, allowed: Sequence[int] | None) -> Goal:
-    """A goal that wants all units."""
+def _allowed(group: Group, allowed: Sequence[int] | None) -> Column | None:
+    """The allowed counts, ascending, None for all."""
     if allowed is None:
-        return Goal(group.size, group.size)
+        return None
     values = np.unique(np.asarray([n for n in allowed if 1 <= n <= group.size], dtype=np.int64))
     if not len(values):
         raise BudgetError(
             f"group {group.id}: none of the allowed counts lies between 1 and its {group.size} "
             "units; allow another count, or leave the group out of the constraint"
         )
-    return Goal(group.size, group.size, None if len(values) == group.size else values)
+    return None if len(values) == group.size else values
