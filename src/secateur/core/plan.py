@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from secateur.core.atomic import write_text
 from secateur.core.cost import Cost
+from secateur.core.depth import renumbered, within
 from secateur.core.dims import Axis, Dim, Keep, dim_from_json, dim_to_json, new_size
 from secateur.core.errors import PlanMismatchError
 from secateur.core.expressions import Field
@@ -45,7 +46,9 @@ class Plan:
     plan was made (criterion, budget, selector, seed, constraints). notes: what the user should
     know, for example groups that could not be cut as asked. exact: ids of groups for which
     cutting must equal masking; inexact: the others that lose units, with the reason. folds: rows
-    that are multiplied, so that a scale made of a size stays as it was.
+    that are multiplied, so that a scale made of a size stays as it was. removed: paths
+    of the blocks that go as a whole; identity: those among them in whose place `nn.Identity`
+    stands; the others leave their lists, which count their elements anew.
     """
 
     fingerprint: str
@@ -61,6 +64,8 @@ class Plan:
     exact: tuple[str, ...] = ()
     inexact: Mapping[str, str] = field(default_factory=dict)
     folds: tuple[Fold, ...] = ()
+    removed: tuple[str, ...] = ()
+    identity: tuple[str, ...] = ()
 
     def kept_units(self) -> Keep:
         """Kept units by axis index, for `dims.kept_indices`."""
@@ -77,6 +82,29 @@ class Plan:
         """Shape after the cut of a tensor that changes."""
         counts = self.counts()
         return tuple(new_size(dim, counts) for dim in self.tensors[tensor])
+
+    @property
+    def taken_out(self) -> frozenset[str]:
+        """The removed blocks that leave their lists."""
+        return frozenset(self.removed) - frozenset(self.identity)
+
+    def renamed(self) -> Plan:
+        """The plan in the names that tensors and modules have in the cut model."""
+        if not self.removed:
+            return self
+        gone = self.taken_out
+        return replace(
+            self,
+            tensors={renumbered(name, gone): dims for name, dims in self.tensors.items()},
+            changes=tuple(
+                replace(change, field=replace(change.field, owner=owner))
+                for change in self.changes
+                if not within(change.field.owner, self.removed)
+                for owner in (renumbered(change.field.owner, gone),)
+            ),
+            removed=(),
+            identity=(),
+        )
 
     @property
     def hash(self) -> str:
@@ -111,6 +139,8 @@ class Plan:
             "folds": [[f.rows.tensor, f.rows.dim, f.rows.ranges, f.factor] for f in self.folds],
             "settings": dict(self.settings),
             "notes": list(self.notes),
+            **({"removed": list(self.removed)} if self.removed else {}),
+            **({"identity": list(self.identity)} if self.identity else {}),
         }
         return json.dumps(body, sort_keys=True, indent=1) + "\n"
 
@@ -145,6 +175,8 @@ class Plan:
                 after=Cost(**body["after"]),
                 settings=body["settings"],
                 notes=tuple(body["notes"]),
+                removed=tuple(body.get("removed", ())),
+                identity=tuple(body.get("identity", ())),
                 exact=tuple(id for id, g in groups.items() if g["exact"]),
                 inexact={id: g["inexact"] for id, g in groups.items() if "inexact" in g},
                 folds=tuple(
