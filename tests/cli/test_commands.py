@@ -23,7 +23,7 @@ def test_inspect_lists_groups_and_reasons(secateur: Type) -> None:
     typed = secateur("inspect", "my_models:cnn")
     assert (typed.exit_code, typed.stderr) == (0, "")
     assert "2 free groups" in typed.stdout
-    assert "0.weight[0]" in typed.stdout
+    assert "0 channels" in typed.stdout
     assert "an output of the model" in typed.stdout
 
 
@@ -40,6 +40,7 @@ def test_inspect_as_json_counts_the_cost(secateur: Type) -> None:
 def test_inspect_all_names_every_pinned_group(secateur: Type) -> None:
     lines = secateur("inspect", "my_models:cnn", "--all").stdout.splitlines()
     assert any("7.weight[0]" in line and "an output of the model" in line for line in lines)
+    assert any("3 channels" in line and "3.weight[0]" in line for line in lines)  # name and id
 
 
 def test_plan_writes_the_plan_that_it_shows(secateur: Type) -> None:

@@ -30,6 +30,16 @@ class _Pattern:
         return "".join(pieces)
 
 
+def compact_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Each line stands for the product of its braces; together they are exactly the names.
+
+    >>> compact_names(f"layers.{i}.attn.heads" for i in (0, 1, 3))
+    ('layers.{0-1,3}.attn.heads',)
+    """
+    patterns = list(dict.fromkeys(_pattern(Member(name, 0)) for name in names))
+    return tuple(str(pattern) for pattern in _merged(patterns))
+
+
 def compact_members(members: Iterable[Member]) -> tuple[str, ...]:
     """Each line stands for the product of its braces; together they are exactly the members.
 
@@ -37,9 +47,7 @@ def compact_members(members: Iterable[Member]) -> tuple[str, ...]:
     ('layers.{0-1,3}.fc.{w, b} [0]',)
     """
     patterns = list(dict.fromkeys(_pattern(member) for member in members))
-    for place in range(max((len(pattern.numbers) for pattern in patterns), default=0)):
-        patterns = _merge(patterns, place)
-    return _merge_last_names(patterns)
+    return _merge_last_names(_merged(patterns))
 
 
 def _pattern(member: Member) -> _Pattern:
@@ -48,6 +56,13 @@ def _pattern(member: Member) -> _Pattern:
         return _Pattern((member.tensor,), (), member.dim)
     numbers = tuple(frozenset({int(piece)}) for piece in pieces[1::2])
     return _Pattern(tuple(pieces[::2]), numbers, member.dim)
+
+
+def _merged(patterns: list[_Pattern]) -> list[_Pattern]:
+    """Patterns joined at one place after another."""
+    for place in range(max((len(pattern.numbers) for pattern in patterns), default=0)):
+        patterns = _merge(patterns, place)
+    return patterns
 
 
 def _merge(patterns: list[_Pattern], place: int) -> list[_Pattern]:
