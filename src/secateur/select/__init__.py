@@ -8,6 +8,6 @@ tested by its name.
 """
 
 NOT_EXTENSIONS = frozenset(
-    "blocks conflict constraints counts fields give_back matching normalise plan problem "
-    "relations search shares".split()
+    "bundles conflict constraints counts depth fields give_back matching normalise plan problem "
+    "relations repeats search shares".split()
 )

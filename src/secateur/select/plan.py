@@ -95,7 +95,7 @@ def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any])
 
 def _notes(problem: Problem, solution: Solution, counts: Counts) -> tuple[str, ...]:
     notes = list(problem.notes)
-    if not problem.blocks:
+    if not problem.bundles:
         notes.append("no group may be cut; graph.groups says why each is pinned")
     elif problem.budget is not None and problem.fits({}):
         notes.append(f"the whole model meets {problem.budget} already, so nothing is cut")

@@ -21,7 +21,7 @@ from secateur.core.graph import Graph
 from secateur.core.lookup import find
 from secateur.core.plan import Scores
 from secateur.cost.counted import CostModel
-from secateur.select.blocks import Block, make_blocks
+from secateur.select.bundles import Bundle, make_bundles
 from secateur.select.constraints import Constraints
 from secateur.select.counts import CountSolver, Solution
 from secateur.select.normalise import normalise
@@ -39,7 +39,7 @@ class Problem:
     budget: Budget | None
     constraints: Constraints
     scores: Scores
-    blocks: tuple[Block, ...]
+    bundles: tuple[Bundle, ...]
     ranked: Mapping[str, Tensor]
     notes: tuple[str, ...]
 
@@ -50,16 +50,22 @@ class Problem:
 
     @cached_property
     def whole(self) -> dict[int, int]:
-        """All units of every group that may move."""
-        return {group.axis.index: group.size for block in self.blocks for group in block.groups}
+        """The most units that the rules allow of every group that may move: all, mostly."""
+        return {
+            group.axis.index: bundle.allowed[-1]
+            for bundle in self.bundles
+            for group in bundle.groups
+        }
 
     def wanted(self, level: float) -> dict[int, int]:
         """What the selector asks for at a level, within the rules."""
         asked = self._ladder(level)
         return {
-            group.axis.index: block.at_least(max(block.asked, *(asked[g.id] for g in block.groups)))
-            for block in self.blocks
-            for group in block.groups
+            group.axis.index: bundle.at_least(
+                max(bundle.asked, *(asked[g.id] for g in bundle.groups))
+            )
+            for bundle in self.bundles
+            for group in bundle.groups
         }
 
     def solve(self, wanted: Counts) -> Solution:
@@ -113,10 +119,10 @@ class Problem:
     @cached_property
     def _allowed(self) -> dict[int, tuple[int, ...]]:
         return {
-            group.axis.index: block.allowed
-            for block in self.blocks
-            for group in block.groups
-            if group.axis.index in self.coupled and len(block.allowed) < block.size
+            group.axis.index: bundle.allowed
+            for bundle in self.bundles
+            for group in bundle.groups
+            if group.axis.index in self.coupled and len(bundle.allowed) < bundle.size
         }
 
     @cached_property
@@ -132,16 +138,16 @@ class Problem:
         }
         return {
             group.axis.index: float(sum(elements[member.tensor] for member in group.members))
-            for block in self.blocks
-            for group in block.groups
+            for bundle in self.bundles
+            for group in bundle.groups
         }
 
     @cached_property
     def _equalities(self) -> tuple[Relation, ...]:
         return tuple(
-            Relation("eq", _size(block.groups[0].axis), _size(other.axis), where="equal")
-            for block in self.blocks
-            for other in block.groups[1:]
+            Relation("eq", _size(bundle.groups[0].axis), _size(other.axis), where="equal")
+            for bundle in self.bundles
+            for other in bundle.groups[1:]
         )
 
     @cached_property
@@ -166,8 +172,8 @@ class Problem:
             if len(sizes) > 1 or owner in composite:
                 tied |= sizes
         axes = {axis.index for size in tied for axis in axes_of(size.dim)}
-        for block in self.blocks:
-            together = {group.axis.index for group in block.groups}
+        for bundle in self.bundles:
+            together = {group.axis.index for group in bundle.groups}
             axes |= together if together & axes else set()
         return frozenset(axes)
 
@@ -195,7 +201,7 @@ def make_problem(
             f"budget {', '.join(measured)} has to be measured on a device, which plan() cannot "
             "do; budgets it can count are params, macs, size and memory"
         )
-    blocks, notes = make_blocks(graph, scores, constraints)
-    moving = {group.id: scores[group.id] for block in blocks for group in block.groups}
+    bundles, notes = make_bundles(graph, scores, constraints)
+    moving = {group.id: scores[group.id] for bundle in bundles for group in bundle.groups}
     ranked = normalise(moving, constraints.normalise)
-    return Problem(graph, CostModel(graph), budget, constraints, scores, blocks, ranked, notes)
+    return Problem(graph, CostModel(graph), budget, constraints, scores, bundles, ranked, notes)

@@ -9,17 +9,20 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import lcm
 
-from secateur.core.errors import PlanMismatchError
+from secateur.core.errors import BudgetError, PlanMismatchError
 from secateur.core.graph import Graph, Group
 from secateur.core.plan import Scores
 from secateur.select.constraints import Constraints
 from secateur.select.matching import groups_made_by, groups_touching
+from secateur.select.sharding import check_whole, no_count, sharded_groups
 from secateur.select.shares import count_of, shares
+from secateur.select.ties import tied_sets
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Bundle:
     """Groups that keep equal counts (mostly one), and the counts they may have, ascending.
 
     asked: no selector asks for fewer; the model's own arithmetic may still end lower.
@@ -35,34 +38,41 @@ class Block:
         return self.groups[0].size
 
     def at_least(self, count: int) -> int:
-        """The smallest allowed count that is not below `count`."""
-        return self.allowed[bisect_left(self.allowed, min(count, self.size))]
+        """The smallest allowed count that is not below `count`, the largest where all are."""
+        return self.allowed[min(bisect_left(self.allowed, count), len(self.allowed) - 1)]
 
     def after(self, count: int) -> int | None:
         """The next larger allowed count, None when there is none."""
-        return None if count >= self.size else self.at_least(count + 1)
+        return None if count >= self.allowed[-1] else self.at_least(count + 1)
 
 
-def make_blocks(
+def make_bundles(
     graph: Graph, scores: Scores, constraints: Constraints
-) -> tuple[tuple[Block, ...], tuple[str, ...]]:
-    """The blocks that may lose units, in the graph's order, and notes on groups left alone.
+) -> tuple[tuple[Bundle, ...], tuple[str, ...]]:
+    """The bundles that may lose units, in the graph's order, and notes on groups left alone.
 
     Raises: ValueError for a pattern that matches nothing, PlanMismatchError for scores that do
-    not belong to the graph.
+    not belong to the graph, BudgetError for a group that `tensor_parallel` excludes.
     """
     _check_scores(graph, scores)
     asked = shares(graph, constraints.keep) if isinstance(constraints.keep, Mapping) else None
     candidates, notes = _candidates(graph, scores, constraints, asked)
-    blocks = []
-    for together in _equal_sets(graph, candidates, constraints):
-        allowed = _allowed(together, scores, constraints)
-        if len(allowed) > 1:
+    sets, held = tied_sets(graph, candidates, constraints)
+    notes += held
+    parallel = constraints.tensor_parallel
+    sharded = {group.id for group in sharded_groups(graph)} if parallel > 1 else set[str]()
+    bundles = []
+    for together in sets:
+        devices = parallel if any(group.id in sharded for group in together) else 1
+        allowed = _allowed(together, scores, constraints, devices)
+        if allowed != (together[0].size,):
             least = max((asked or {}).get(group.id, 0.0) for group in together)
-            blocks.append(Block(together, allowed, count_of(least, together[0].size)))
+            bundles.append(Bundle(together, allowed, count_of(least, together[0].size)))
         else:
             notes += [_left_whole(group, constraints) for group in together]
-    return tuple(blocks), tuple(notes)
+    moving = {group.id for bundle in bundles for group in bundle.groups}
+    check_whole([graph.group(id) for id in sharded - moving], notes, parallel)
+    return tuple(bundles), tuple(notes)
 
 
 def _candidates(
@@ -109,35 +119,26 @@ def _chosen(
     return (chosen if asked is None else chosen & set(asked)), chosen
 
 
-def _equal_sets(
-    graph: Graph, candidates: list[Group], constraints: Constraints
-) -> list[tuple[Group, ...]]:
-    """Candidates partitioned into sets that keep equal counts, in the graph's order."""
-    leader = {group.id: group.id for group in candidates}
-    for pattern in constraints.equal:
-        first_of_size: dict[int, str] = {}
-        for group in groups_made_by(graph, pattern, option="equal"):
-            if group.id in leader:
-                first = leader[first_of_size.setdefault(group.size, group.id)]
-                mine = leader[group.id]
-                leader = {id: first if lead == mine else lead for id, lead in leader.items()}
-    sets: dict[str, list[Group]] = {}
-    for group in candidates:
-        sets.setdefault(leader[group.id], []).append(group)
-    return [tuple(together) for together in sets.values()]
-
-
 def _allowed(
-    together: tuple[Group, ...], scores: Scores, constraints: Constraints
+    together: tuple[Group, ...], scores: Scores, constraints: Constraints, devices: int
 ) -> tuple[int, ...]:
-    size, step = together[0].size, constraints.multiple_of
+    """Ascending. `devices` must divide each count, `multiple_of` each but the whole.
+
+    Raises: BudgetError when there is none.
+    """
+    size = together[0].size
     lowest = min(size, constraints.min_units)
     if constraints.threshold is not None:
         above = max(int((scores[g.id] >= constraints.threshold).sum()) for g in together)
         lowest = max(lowest, above)
+    step = lcm(constraints.multiple_of, devices)
     first = -(-lowest // step) * step  # the first multiple that is not below the lowest
-    counts = tuple(range(first, size + 1, step))
-    return counts if counts and counts[-1] == size else (*counts, size)
+    counts = set(range(first, size + 1, step))
+    if size % devices == 0:
+        counts.add(size)
+    if not counts:
+        raise BudgetError(no_count(together[0], devices, lowest=lowest))
+    return tuple(sorted(counts))
 
 
 def _left_whole(group: Group, constraints: Constraints) -> str:
@@ -146,6 +147,8 @@ def _left_whole(group: Group, constraints: Constraints) -> str:
         rules.append(f"min_units={constraints.min_units}")
     if constraints.multiple_of > 1:
         rules.append(f"multiple_of={constraints.multiple_of}")
+    if constraints.tensor_parallel > 1:
+        rules.append(f"tensor_parallel={constraints.tensor_parallel}")
     if constraints.threshold is not None:
         rules.append(f"threshold={constraints.threshold:g}")
     return f"{group.id}: left whole, its {group.size} units are needed for {', '.join(rules)}"
