@@ -28,7 +28,8 @@ class Constraints:
     group stays whole. keep_modules: glob patterns of modules whose shape stays as it is. equal:
     glob patterns; groups of equal size that one pattern matches (by their id or the module that
     makes them) keep equal counts. groups: ids or glob patterns of the only groups to prune.
-    include_structural: prune structural groups too. A single pattern may stand alone; all become
+    include_structural: prune structural groups too. blocks: how many residual blocks go as a whole,
+    a number, or a share below 1 of all. A single pattern may stand alone; all become
     tuples.
     """
 
@@ -43,6 +44,7 @@ class Constraints:
     equal: Sequence[str] = ()
     groups: Sequence[str] | None = None
     include_structural: bool = False
+    blocks: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("keep_modules", "equal", "groups"):
@@ -59,6 +61,8 @@ class Constraints:
         for share, name in self._shares():
             if not 0 < share <= 1:
                 raise ValueError(f"{name}={share:g}: the share that stays must be in (0, 1]")
+        if self.blocks is not None and not (0 < self.blocks < 1 or self.blocks == int(self.blocks)):
+            raise ValueError(f"blocks={self.blocks:g}: a share below 1, or a whole number")
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise ValueError(f"sparsity={self.sparsity:g}: the share that goes must be in [0, 1)")
         for name, value in (("min_units", self.min_units), ("multiple_of", self.multiple_of)):

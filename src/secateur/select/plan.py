@@ -15,12 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secateur.core.budget import Budget
+from secateur.core.depth import without_blocks
 from secateur.core.dims import Counts, axes_of
+from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.plan import FieldChange, Plan, Scores
 from secateur.core.scales import folds_of
+from secateur.cost.counted import CostModel
 from secateur.select.constraints import Constraints
 from secateur.select.counts import Solution
+from secateur.select.depth import Depth, choose_blocks, split_scores
 from secateur.select.problem import Problem, make_problem
 from secateur.select.search import search
 
@@ -40,14 +44,51 @@ def plan(
     options: fields of `Constraints`, on top of `constraints`, for example ``selector="global",
     min_units=5``. settings: what else the plan should record, such as the criterion and seed.
 
+    Scores of blocks among `scores` let whole residual blocks go: ``blocks=0.25`` of them, or as
+    many as the budget needs where there are no scores of units. With both, the blocks go first and
+    the units of what is left follow to the budget.
+
     Raises: BudgetError when the budget cannot be met, naming the rule in the way and the nearest
     that can; ValueError for a wrong option; PlanMismatchError for another graph's scores.
     """
     constraints = replace(constraints or Constraints(), **options)
     parsed = None if budget is None else Budget.parse(budget)
     cpu = {id: values.detach().to("cpu", torch.float64) for id, values in scores.items()}
-    problem = make_problem(graph, cpu, parsed, constraints)
-    return _assemble(problem, search(problem), settings or {})
+    units, blocks = split_scores(graph, cpu)
+    if not blocks and constraints.blocks is None:
+        problem = make_problem(graph, units, parsed, constraints)
+        return _assemble(problem, search(problem), settings or {})
+    if constraints.blocks is None and (units or parsed is None):
+        raise ValueError("the scores hold blocks; say how many go, for example blocks=0.25")
+    depth = choose_blocks(graph, blocks, budget=parsed, constraints=constraints)
+    problem = _narrower(without_blocks(graph, depth.paths), units, parsed, constraints)
+    problem = replace(problem, reference=CostModel(graph).cost({}))
+    solution = search(problem) if problem.bundles else problem.solve({})
+    return _with_depth(_assemble(problem, solution, settings or {}), problem, graph, depth)
+
+
+def _narrower(
+    left: Graph, units: Mapping[str, Tensor], budget: Budget | None, constraints: Constraints
+) -> Problem:
+    """The problem of what is left without the blocks; nothing moves in it for depth alone."""
+    if units and (budget is not None or constraints.has_target):
+        there = {group.id for group in left.groups}
+        scores = {id: values for id, values in units.items() if id in there}
+        return make_problem(left, scores, budget, constraints)
+    still = replace(left, groups=())
+    return Problem(still, CostModel(still), budget, constraints, {}, (), {}, ())
+
+
+def _with_depth(plan: Plan, problem: Problem, graph: Graph, depth: Depth) -> Plan:
+    if problem.budget is not None and not problem.budget.met(plan.after, plan.before):
+        raise BudgetError(
+            f"budget {problem.budget} is not met without {len(depth.removed)} blocks "
+            f"({plan.after}); remove more blocks, or score units as well"
+        )
+    notes = (*depth.notes, *(plan.notes if problem.bundles else ()))
+    return replace(
+        plan, graph_hash=graph.hash, removed=depth.paths, identity=depth.identity, notes=notes
+    )
 
 
 def choose_units(scores_U: Float[Tensor, " units"], count: int) -> tuple[int, ...]:

@@ -31,7 +31,8 @@ from secateur.select.normalise import normalise
 class Problem:
     """Everything a search needs to know.
 
-    scores: as given. ranked: normalised, of the groups that may move.
+    scores: as given. ranked: normalised, of the groups that may move. reference: what a budget's
+    shares refer to where that is not the graph's own cost, because blocks are gone from it.
     """
 
     graph: Graph
@@ -42,11 +43,12 @@ class Problem:
     bundles: tuple[Bundle, ...]
     ranked: Mapping[str, Tensor]
     notes: tuple[str, ...]
+    reference: Cost | None = None
 
     @cached_property
     def dense(self) -> Cost:
         """Cost of the whole model."""
-        return self.costs.cost({})
+        return self.costs.cost({}) if self.reference is None else self.reference
 
     @cached_property
     def whole(self) -> dict[int, int]:
