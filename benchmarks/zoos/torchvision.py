@@ -21,7 +21,7 @@ IMAGE_PX = 96
 # windows, pooled grids and auxiliary heads with fixed extents need the size they were made for
 NATIVE_PX = {"swin": 224, "maxvit": 224, "inception": 299}
 CLIP = (3, 16, 64, 64)
-NATIVE_CLIPS = {"mvit": (3, 16, 224, 224)}
+NATIVE_CLIPS = {"mvit": (3, 16, 224, 224), "s3d": (3, 16, 224, 224)}
 FLOW_PX = 128
 PATCHES = 4
 """Patches along an image's side for vision transformers."""
