@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph, Group
@@ -97,41 +95,9 @@ def make_cut_plan(subject: Subject, name: str) -> tuple[Plan, dict[str, int]]:
 
 
 def _verified(subject: Subject, small: nn.Module, plan: Plan) -> Proof:
-    with in_double():
-        return verify(
-            subject.model, small, plan, subject.inputs, graph=subject.graph, dtype=torch.float64
-        )
-
-
-@contextmanager
-def in_double() -> Iterator[None]:
-    """Floats that a model makes or casts to a lower precision are float64 inside the block, so
-    that a norm computed in float32 does not blur the comparison."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
-    try:
-        with _Doubled():
-            yield
-    finally:
-        torch.set_default_dtype(before)
-
-
-class _Doubled(TorchFunctionMode):
-    """Casts to lower precisions become casts to float64."""
-
-    LOWER = frozenset((torch.float32, torch.float16, torch.bfloat16))
-    CASTS = frozenset((Tensor.float, Tensor.half, Tensor.bfloat16))
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if func in self.CASTS:
-            return args[0].double()
-        named = {name: self._double(value) for name, value in (kwargs or {}).items()}
-        return func(*map(self._double, args), **named)
-
-    def _double(self, value: Any) -> Any:
-        return torch.float64 if isinstance(value, torch.dtype) and value in self.LOWER else value
+    return verify(
+        subject.model, small, plan, subject.inputs, graph=subject.graph, dtype=torch.float64
+    )
 
 
 def _compared(plan: Plan, proof: Proof, wanted: dict[str, int]) -> dict[str, Any]:
