@@ -9,5 +9,5 @@ tested by its name.
 
 NOT_EXTENSIONS = frozenset(
     "bundles conflict constraints counts depth fields give_back matching normalise plan problem "
-    "relations repeats search shares".split()
+    "relations repeats search sharding shares ties".split()
 )

@@ -6,10 +6,10 @@ Found by taking the rules away, one at a time and then all together.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 from secateur.core.budget import Limit
 from secateur.core.dims import Counts
+from secateur.core.errors import BudgetError
 from secateur.select.constraints import Constraints
 from secateur.select.problem import Problem, make_problem
 
@@ -22,7 +22,7 @@ def explain_conflict(problem: Problem, floor: Counts) -> str:
     nearest = ",".join(_nearest(x, x.value(cost), x.value(dense)) for x in missed)
     start = f"{', '.join(str(x) for x in missed)} cannot be met: "
     ask = f"the least that can remain is {nearest}; ask for that"
-    relaxed = _relaxed(problem.constraints)
+    relaxed = problem.constraints.relaxed()
     guilty = [name for name, constraints in relaxed.items() if _would_fit(problem, constraints)]
     if guilty:
         rules = " or ".join(guilty)
@@ -37,28 +37,12 @@ def explain_conflict(problem: Problem, floor: Counts) -> str:
     )
 
 
-def _relaxed(constraints: Constraints) -> dict[str, Constraints]:
-    """For each rule in force, as the user wrote it: the constraints without it."""
-    without = {
-        "keep": replace(constraints, keep=None),
-        "sparsity": replace(constraints, sparsity=None),
-        "threshold": replace(constraints, threshold=None),
-        "min_units": replace(constraints, min_units=1),
-        "multiple_of": replace(constraints, multiple_of=1),
-        "keep_modules": replace(constraints, keep_modules=()),
-        "equal": replace(constraints, equal=()),
-        "groups": replace(constraints, groups=None),
-    }
-    return {
-        f"{name}={_shown(getattr(constraints, name))}": relaxed
-        for name, relaxed in without.items()
-        if relaxed != constraints
-    }
-
-
 def _would_fit(problem: Problem, constraints: Constraints) -> bool:
-    other = make_problem(problem.graph, problem.scores, problem.budget, constraints)
-    return other.fits(other.solve(other.wanted(constraints.deepest)).counts)
+    try:
+        other = make_problem(problem.graph, problem.scores, problem.budget, constraints)
+        return other.fits(other.solve(other.wanted(constraints.deepest)).counts)
+    except BudgetError:  # the other rules exclude each other without this one
+        return False
 
 
 def _nearest(limit: Limit, value: float, dense: float) -> str:
@@ -66,9 +50,3 @@ def _nearest(limit: Limit, value: float, dense: float) -> str:
     if limit.fraction is None:
         return f"{limit.metric}={math.ceil(value)}"
     return f"{limit.metric}={math.ceil(1000 * value / dense) / 10:g}%"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict) and len(value) > 3:
-        return f"{{{len(value)} patterns}}"
-    return f"{value:g}" if isinstance(value, float) else repr(value)

@@ -8,10 +8,14 @@ far as the rules allow; where a budget cannot be reached within them, that is a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 NORMALISATIONS = ("none", "mean", "max")
+TYING = ("min_units", "multiple_of", "tensor_parallel", "uniform_layers", "equal", "threshold")
+"""Rules that say which counts may stand, alone or together."""
+RULES = ("keep", "sparsity", *TYING, "keep_modules", "groups")
+"""Rules that limit how far pruning may go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,13 @@ class Constraints:
     that nothing matches stay whole, an id counts before the patterns, and of these the last that
     matches. sparsity: one minus keep. threshold: units with a (raw) score of at least this stay.
     min_units: no group gets smaller than this. multiple_of: counts are multiples of this, or the
-    group stays whole. keep_modules: glob patterns of modules whose shape stays as it is. equal:
-    glob patterns; groups of equal size that one pattern matches (by their id or the module that
-    makes them) keep equal counts. groups: ids or glob patterns of the only groups to prune.
-    include_structural: prune structural groups too. blocks: how many residual blocks go as a whole,
-    a number, or a share below 1 of all. A single pattern may stand alone; all become
-    tuples.
+    group stays whole. tensor_parallel: so many devices can share the sharded layers equally: whole
+    heads, and of every other dimension of a weight a multiple. uniform_layers: groups at the same
+    place of repeated layers, of equal size, keep equal counts. keep_modules: glob patterns of
+    modules whose shape stays as it is. equal: glob patterns; groups of equal size that one pattern
+    matches (by their id or the module that makes them) keep equal counts. groups: ids or glob
+    patterns of the only groups to prune. include_structural: prune structural groups too. A single
+    pattern may stand alone; all become tuples.
     """
 
     selector: str = "uniform"
@@ -40,6 +45,8 @@ class Constraints:
     threshold: float | None = None
     min_units: int = 1
     multiple_of: int = 1
+    tensor_parallel: int = 1
+    uniform_layers: bool = False
     keep_modules: Sequence[str] = ()
     equal: Sequence[str] = ()
     groups: Sequence[str] | None = None
@@ -65,8 +72,8 @@ class Constraints:
             raise ValueError(f"blocks={self.blocks:g}: a share below 1, or a whole number")
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise ValueError(f"sparsity={self.sparsity:g}: the share that goes must be in [0, 1)")
-        for name, value in (("min_units", self.min_units), ("multiple_of", self.multiple_of)):
-            if value < 1:
+        for name in ("min_units", "multiple_of", "tensor_parallel"):
+            if (value := getattr(self, name)) < 1:
                 raise ValueError(f"{name}={value}: must be at least 1")
 
     @property
@@ -81,6 +88,15 @@ class Constraints:
         """Whether a rule alone says how much to remove."""
         return not (self.keep is None and self.sparsity is None and self.threshold is None)
 
+    def relaxed(self) -> dict[str, Constraints]:
+        """For each rule in force, as the user wrote it: the constraints without it."""
+        default = Constraints()
+        return {
+            f"{name}={_shown(getattr(self, name))}": replace(self, **{name: getattr(default, name)})
+            for name in RULES
+            if getattr(self, name) != getattr(default, name)
+        }
+
     def to_json(self) -> dict[str, Any]:
         """For a plan's settings: plain JSON values, so that reading gives back what was written.
 
@@ -94,6 +110,12 @@ class Constraints:
             yield from ((share, f"keep[{pattern!r}]") for pattern, share in self.keep.items())
         elif self.keep is not None:
             yield self.keep, "keep"
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict) and len(value) > 3:
+        return f"{{{len(value)} patterns}}"
+    return f"{value:g}" if isinstance(value, float) else repr(value)
 
 
 def _plain(value: Any) -> Any:

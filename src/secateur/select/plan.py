@@ -138,7 +138,14 @@ def _notes(problem: Problem, solution: Solution, counts: Counts) -> tuple[str, .
     notes = list(problem.notes)
     if not problem.bundles:
         notes.append("no group may be cut; graph.groups says why each is pinned")
-    elif problem.budget is not None and problem.fits({}):
+    elif problem.budget is not None and not counts and problem.fits({}):
         notes.append(f"the whole model meets {problem.budget} already, so nothing is cut")
+    step = problem.constraints.multiple_of
+    notes += (
+        f"{group.id}: keeps all of its {group.size} units, which multiple_of={step} lets it"
+        for bundle in problem.bundles
+        for group in bundle.groups
+        if group.axis.index not in counts and group.size % step
+    )
     notes += (note for _, note in sorted(solution.notes.items()))
     return tuple(notes)

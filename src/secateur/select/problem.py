@@ -6,7 +6,8 @@ Counts are dictionaries from axis index to units kept, as in `core.dims`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -22,7 +23,7 @@ from secateur.core.lookup import find
 from secateur.core.plan import Scores
 from secateur.cost.counted import CostModel
 from secateur.select.bundles import Bundle, make_bundles
-from secateur.select.constraints import Constraints
+from secateur.select.constraints import TYING, Constraints
 from secateur.select.counts import CountSolver, Solution
 from secateur.select.normalise import normalise
 
@@ -71,12 +72,17 @@ class Problem:
         }
 
     def solve(self, wanted: Counts) -> Solution:
-        """The nearest counts that the model's own arithmetic and the rules allow, with fields."""
-        return self._solver.solve({**self.whole, **wanted})
+        """The nearest counts that the model's own arithmetic and the rules allow, with fields.
+
+        Raises: BudgetError that names the rules, where nothing satisfies them all.
+        """
+        with self._naming_rules():
+            return self._solver.solve({**self.whole, **wanted})
 
     def possible(self, wanted: Counts) -> dict[int, int]:
-        """The counts of `solve` alone, for every axis of `wanted`."""
-        return {**self.whole, **self._solver.counts({**self.whole, **wanted})}
+        """The counts of `solve` alone, for every axis that may move."""
+        with self._naming_rules():
+            return {**self.whole, **self._solver.counts({**self.whole, **wanted})}
 
     def fits(self, counts: Counts) -> bool:
         """Whether the budget is met; without one, never: pruning goes as far as the rules allow."""
@@ -117,6 +123,14 @@ class Problem:
             weights=self._reach,
             insist=self.budget is None,
         )
+
+    @contextmanager
+    def _naming_rules(self) -> Iterator[None]:
+        try:
+            yield
+        except BudgetError as error:
+            rules = [rule for rule in self.constraints.relaxed() if rule.startswith(TYING)]
+            raise BudgetError(f"with {', '.join(rules)} {error}") from None
 
     @cached_property
     def _allowed(self) -> dict[int, tuple[int, ...]]:

@@ -24,8 +24,8 @@ def search(problem: Problem) -> Solution:
 
     Raises: BudgetError that names the rules in the way and the nearest that can be met.
     """
-    if problem.budget is not None and problem.fits({}):
-        return problem.solve({})
+    if problem.budget is not None and problem.fits(widest := problem.possible(problem.whole)):
+        return problem.solve(widest)
     deepest = problem.constraints.deepest
     if problem.budget is None:
         return problem.solve(problem.wanted(deepest))
