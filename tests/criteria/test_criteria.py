@@ -13,7 +13,11 @@ from secateur.core.lookup import find, names
 from secateur.criteria.matrices import UnitMatrix
 from secateur.criteria.score import score
 
-CRITERIA = names("secateur.criteria")
+CRITERIA = [
+    name
+    for name in names("secateur.criteria")
+    if "stream" not in find("secateur.criteria", name, kind="criterion").NEEDS
+]
 
 
 def slices(model: nn.Module, id: str, unit: int) -> list[tuple[str, Callable[[Tensor], Tensor]]]:

@@ -7,6 +7,7 @@ of one head. The matrices are made one at a time, from views where the layout al
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -33,6 +34,14 @@ class Context:
     group: str
     units: int
     generator: torch.Generator
+
+
+def context_of(id: str, units: int, seed: int) -> Context:
+    """The context of a group or block, with a random stream that depends on seed and id alone."""
+    digest = hashlib.sha256(f"{seed}:{id}".encode()).digest()
+    # 63 bits: a generator's seed is a signed 64-bit integer
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
+    return Context(id, units, generator)
 
 
 def parameter_members(graph: Graph, group: Group) -> Iterator[Member]:

@@ -7,7 +7,6 @@ whether groups are made comparable is the selector's business.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -21,8 +20,16 @@ from secateur.core.fingerprint import fingerprint, named_tensors
 from secateur.core.graph import Graph, Group, Member
 from secateur.core.lookup import find
 from secateur.core.plan import Scores
+from secateur.criteria.blocks import score_blocks
 from secateur.criteria.gradients import LossFn, batch_gradients
-from secateur.criteria.matrices import Context, UnitMatrix, parameter_members, unit_matrix
+from secateur.criteria.matrices import (
+    Context,
+    UnitMatrix,
+    context_of,
+    parameter_members,
+    unit_matrix,
+)
+from secateur.criteria.sound import check_tensors, finite
 
 
 def score(
@@ -37,20 +44,25 @@ def score(
     """One float64 score per unit of each free group, higher is more important.
 
     data: calibration batches for criteria that need gradients, see `criteria.gradients`. seed: of
-    the random criterion. A free group without any floating-point parameter gets no score.
+    the random criterion. A free group without any floating-point parameter gets no score. A
+    criterion that looks at the stream, "block_output", scores whole blocks instead, by their path.
 
     Raises: ScoreError for missing data, NaN or infinite tensors and weights on meta;
     PlanMismatchError when the graph is another model's; ValueError for an unknown criterion.
     """
     rule = find("secateur.criteria", criterion, kind="criterion")
     check_model(graph, model)
+    if "stream" in rule.NEEDS:
+        return score_blocks(graph, model, criterion=criterion, data=data)
     if not rule.NEEDS:
         return {
-            group.id: _one(rule, UnitMatrix(torch.empty(group.size, 0)), _context(group, seed))
+            group.id: _one(
+                rule, UnitMatrix(torch.empty(group.size, 0)), context_of(group.id, group.size, seed)
+            )
             for group in graph.free
         }
     tensors = dict(named_tensors(model))
-    _check_tensors(graph, tensors, criterion)
+    check_tensors(graph, tensors, criterion)
     if "gradient" not in rule.NEEDS:
         return _scores(rule, graph, tensors, None, seed)
     if data is None:
@@ -95,7 +107,7 @@ def _scores(
         members = [m for m in parameter_members(graph, group) if _floating(tensors, m)]
         if not members:
             continue
-        context = _context(group, seed)
+        context = context_of(group.id, group.size, seed)
         total_U = torch.zeros(group.size, dtype=torch.float64)
         used = 0
         for member in members:
@@ -127,7 +139,7 @@ def _matrix(
     gradient = gradients.get(member.tensor)
     if gradient is None:
         return None
-    if not _finite(gradient):
+    if not finite(gradient):
         raise ScoreError(
             f"the gradient of {member.tensor} holds NaN or infinite values; calibrate in float32 "
             "or with a smaller loss, or use a criterion such as 'l2'"
@@ -147,36 +159,6 @@ def _mean(batches: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
         count += 1
         total = {id: total[id] + s if total else s for id, s in scores.items()}
     return {id: values / count for id, values in total.items()}
-
-
-def _context(group: Group, seed: int) -> Context:
-    digest = hashlib.sha256(f"{seed}:{group.id}".encode()).digest()
-    # 63 bits: a generator's seed is a signed 64-bit integer
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8]) >> 1)
-    return Context(group.id, group.size, generator)
-
-
-def _check_tensors(graph: Graph, tensors: Mapping[str, Tensor], criterion: str) -> None:
-    for name, kind in graph.tensors.items():
-        tensor = tensors[name]
-        if not kind.is_parameter:  # a buffer may hold infinity on purpose, a causal mask does
-            continue
-        if tensor.is_meta:
-            raise ScoreError(
-                f"{name} is on the meta device and has no values for criterion {criterion!r}; "
-                "load the model's weights, or use criterion='random'"
-            )
-        if not _finite(tensor):
-            raise ScoreError(
-                f"{name} holds NaN or infinite values, and a score computed from them means "
-                "nothing; load a sound checkpoint, or set them with torch.nan_to_num_"
-            )
-
-
-def _finite(tensor: Tensor) -> bool:
-    """Whether no element is NaN or infinite; a finite sum tells so in a tenth of the time."""
-    dtype = torch.float32 if tensor.dtype.itemsize < 4 else None
-    return bool(tensor.detach().sum(dtype=dtype).isfinite()) or bool(tensor.isfinite().all())
 
 
 def _floating(tensors: Mapping[str, Tensor], member: Member) -> bool:
