@@ -14,6 +14,8 @@ from secateur.criteria.matrices import Context, UnitMatrix
 
 NEEDS = frozenset({"weights"})
 POWER = 1.0
+TERM = torch.abs
+"""What is summed."""
 
 
 def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:

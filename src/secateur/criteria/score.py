@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.core.dims import dim_size
+from secateur.core.dims import dim_size, unit_rows
 from secateur.core.errors import PlanMismatchError, ScoreError
 from secateur.core.fingerprint import fingerprint, named_tensors
 from secateur.core.graph import Graph, Group, Member
@@ -22,6 +22,7 @@ from secateur.core.lookup import find
 from secateur.core.plan import Scores
 from secateur.criteria.blocks import score_blocks
 from secateur.criteria.gradients import LossFn, batch_gradients
+from secateur.criteria.marginals import marginals
 from secateur.criteria.matrices import (
     Context,
     UnitMatrix,
@@ -29,7 +30,7 @@ from secateur.criteria.matrices import (
     parameter_members,
     unit_matrix,
 )
-from secateur.criteria.sound import check_tensors, finite
+from secateur.criteria.sound import check_finite, check_present, finite
 
 
 def score(
@@ -62,7 +63,10 @@ def score(
             for group in graph.free
         }
     tensors = dict(named_tensors(model))
-    check_tensors(graph, tensors, criterion)
+    check_present(graph, tensors, criterion)
+    if vars(rule).get("TERM") is not None:
+        return _sums(rule, graph, tensors)
+    check_finite(graph, tensors)
     if "gradient" not in rule.NEEDS:
         return _scores(rule, graph, tensors, None, seed)
     if data is None:
@@ -92,6 +96,29 @@ def check_model(graph: Graph, model: nn.Module) -> None:
             f"the graph is another model's: modules or tensors of {type(model).__name__} differ "
             "from those traced; trace this model again with trace(model, example_inputs)"
         )
+
+
+def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As `_scores` for a criterion that sums one term for each weight: each is read once."""
+    known: dict[str, list[Tensor]] = {}
+    scores = {}
+    for group in graph.free:
+        members = [m for m in parameter_members(graph, group) if _floating(tensors, m)]
+        if not members:
+            continue
+        total_U = torch.zeros(group.size, dtype=torch.float64)
+        for member in members:
+            name = member.tensor
+            if name not in known:
+                known[name] = marginals(tensors[name], rule.TERM)
+            dim = graph.tensors[name].dims[member.dim]
+            for rows in unit_rows(known[name][member.dim], 0, dim, group.axis):
+                total_U += rows.sum(1)
+        scores[group.id] = total_U ** (1 / rule.POWER)
+    # a finite sum is one of finite numbers, so only the other tensors are looked at again
+    sound = {name for name, sums in known.items() if bool(sums[0].sum().isfinite())}
+    check_finite(graph, tensors, known=sound)
+    return scores
 
 
 def _scores(

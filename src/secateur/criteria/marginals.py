@@ -1,0 +1,75 @@
+"""Sums over all of a tensor but one dimension, for every dimension at once, in one pass.
+
+Criteria whose units' scores are sums of one term for each weight (`TERM`, such as its square) need
+nothing else: what a unit of any group weighs in a tensor is a sum of these. The weights are read
+once, in blocks that stay in the processor's cache, and nothing of a tensor's size is allocated.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+Term = Callable[..., Tensor]
+"""A pointwise function of a tensor that takes ``out=``."""
+_BLOCK = {"cpu": 1 << 17}
+"""Elements of a block: half a megabyte of float32."""
+_ELSEWHERE = 1 << 24
+_WIDEST = 1 << 20
+"""Rows of more elements are walked one by one."""
+
+
+def marginals(tensor: Tensor, term: Term) -> list[Float64[Tensor, " indices"]]:
+    """For each dimension of a tensor: the sum of the terms of each index, on the CPU.
+
+    >>> [sums.tolist() for sums in marginals(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.square)]
+    [[5.0, 25.0], [10.0, 20.0]]
+    """
+    tensor = tensor.detach()
+    if tensor.dim() < 2:
+        return [_terms(tensor, term).double().cpu()] * tensor.dim()
+    shape = tensor.shape
+    if tensor.dim() > 2 and math.prod(shape[1:]) > _WIDEST:
+        parts = [marginals(part, term) for part in tensor]
+        first = torch.stack([part[0].sum() for part in parts])
+        return [first, *(torch.stack(same).sum(0) for same in zip(*parts, strict=True))]
+    first, rest = _two_sums(tensor, term)
+    inner = rest.view(shape[1:])
+    if inner.dim() == 1:
+        return [first.cpu(), inner.cpu()]
+    others = (_all_but(k, inner.dim()) for k in range(inner.dim()))
+    return [first.cpu(), *(inner.sum(dims).cpu() for dims in others)]
+
+
+def _all_but(k: int, n: int) -> list[int]:
+    return [other for other in range(n) if other != k]
+
+
+def _two_sums(tensor: Tensor, term: Term) -> tuple[Tensor, Tensor]:
+    """Sums of the terms of each row, and of each column, of a tensor seen as a matrix."""
+    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    first = torch.zeros(rows, dtype=torch.float64, device=tensor.device)
+    rest = torch.zeros(columns, dtype=torch.float64, device=tensor.device)
+    height = max(1, _BLOCK.get(tensor.device.type, _ELSEWHERE) // max(columns, 1))
+    scratch = torch.empty(0, dtype=_wide(tensor.dtype), device=tensor.device)
+    for start in range(0, rows, height):
+        block = tensor[start : start + height].reshape(-1, columns)
+        terms = _terms(block, term, scratch.resize_(block.shape))
+        first[start : start + height] = terms.sum(1)
+        rest += terms.sum(0)
+    return first, rest
+
+
+def _terms(tensor: Tensor, term: Term, out: Tensor | None = None) -> Tensor:
+    """The terms, in float32 at least."""
+    if tensor.dtype is not _wide(tensor.dtype):
+        tensor = tensor.to(_wide(tensor.dtype)) if out is None else out.copy_(tensor)
+    return term(tensor) if out is None else term(tensor, out=out)
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return dtype if dtype.itemsize >= 4 else torch.float32
