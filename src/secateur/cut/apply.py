@@ -6,7 +6,6 @@ ordinary module: no masks, hooks or wrappers.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from secateur.core.copies import copied
 from secateur.core.dims import Dim, axes_of, dim_size, kept_indices
 from secateur.core.errors import PlanMismatchError
 from secateur.core.fingerprint import fingerprint, named_tensors
@@ -43,7 +43,7 @@ def cut(model: nn.Module, plan: Plan) -> nn.Module:
     for name, tensor, kept in _changed(model, plan):
         memo[id(tensor)] = _small(name, tensor, kept, plan)
     with torch.no_grad():
-        small = copy.deepcopy(model, memo)
+        small = copied(model, memo)
     rewrite_attributes_(small, plan.changes)
     return small
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from secateur.core.dims import Axis, Concat, Dim, axes_of, kept_indices, new_size
 from secateur.core.expressions import Binary, Expression, Field, Size, evaluate
 from secateur.core.graph import Graph
+from secateur.core.modes import same_randomness
 from secateur.core.plan import Plan
 from secateur.graph import call_arguments, tensors_in
 from secateur.graph.arrivals import Arrivals, visible_functionals
@@ -34,7 +35,9 @@ _RENORMALISING = frozenset(
     "native_layer_norm _fused_rms_norm native_group_norm mean var std var_mean std_mean _softmax "
     "_log_softmax _safe_softmax amax amin prod logsumexp "
     # sums of activations, which a zeroed parameter does not always make zero: elu(x) + 1
-    "sum bmm baddbmm cumsum linalg_vector_norm".split()
+    "sum bmm baddbmm cumsum linalg_vector_norm "
+    # norms of weights: zero by zero at a removed unit
+    "_weight_norm _weight_norm_interface".split()
 )
 
 
@@ -47,6 +50,7 @@ def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) ->
     with ExitStack() as stack:
         stack.enter_context(restored(reference))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(same_randomness())
         leaves = leaves_of(reference, meta=False)
         for leaf in leaves.values():
             set_dims(leaf.stand_in, types.thawed(graph.tensors[leaf.names[0]].dims))
@@ -123,6 +127,20 @@ class _Renormalising(Recorder):  # type: ignore[no-untyped-call]
         if call.name in _RENORMALISING:
             with self.paused():
                 self._redo_(call)
+        elif torch.Tag.pointwise in call.func.tags and isinstance(call.out, Tensor):
+            with self.paused():
+                self._clear_undefined_(call.out)
+
+    def _clear_undefined_(self, out: Tensor) -> None:
+        """Zero divided by zero at a removed unit is a unit that is not there: zero."""
+        if not out.is_floating_point() or not bool(out.isnan().any()):
+            return
+        for k, dim in enumerate(dims_of(out)):
+            kept = self.types.kept(dim)
+            if kept is not None:
+                removed = torch.ones(out.shape[k], dtype=torch.bool)
+                removed[kept] = False
+                out.index_fill_(k, removed.nonzero().flatten(), 0)
 
     def _redo_(self, call: OpCall) -> None:
         source = call.args[0]

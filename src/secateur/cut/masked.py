@@ -6,11 +6,10 @@ zero. A removed unit then adds nothing anywhere, which is what its removal means
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor, nn
 
+from secateur.core.copies import copied
 from secateur.core.fingerprint import named_tensors
 from secateur.core.plan import Plan
 from secateur.cut.apply import check_fingerprint, kept_of
@@ -22,7 +21,7 @@ def masked(model: nn.Module, plan: Plan) -> nn.Module:
     Raises: PlanMismatchError when the plan was made for another model.
     """
     check_fingerprint(model, plan)
-    reference = copy.deepcopy(model)
+    reference = copied(model)
     kept = kept_of(plan)
     done: set[int] = set()
     with torch.no_grad():

@@ -8,38 +8,30 @@ does not explain the outputs, those groups are left whole in the comparison, and
 
 from __future__ import annotations
 
-import copy
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
-from secateur.core.dims import new_size
+from secateur.core.copies import copied
+from secateur.core.dims import Counts, Dim, axes_of, new_size
 from secateur.core.errors import CutError, ProofError
 from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Call, Graph
-from secateur.core.modes import evaluating
+from secateur.core.modes import evaluating, same_randomness, without_fast_path
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
 from secateur.cut.apply import cut
+from secateur.cut.difference import difference, has_nan
 from secateur.cut.emulated import run_emulated
 from secateur.cut.masked import masked
 from secateur.cut.part import part_of
+from secateur.cut.precision import TOLERANCE, Lowest, cast_floats, computing_in
 from secateur.graph import call_arguments, tensors_in, trace
 from secateur.graph.trace import ExampleInputs
-
-TOLERANCE = {
-    torch.float64: 1e-9,
-    torch.float32: 1e-4,
-    torch.float16: 5e-2,
-    torch.bfloat16: 1e-1,
-}
-"""Largest difference allowed, relative to the largest output."""
 
 
 def verify(
@@ -61,10 +53,11 @@ def verify(
     graph = graph if graph is not None else trace(model, example_inputs)
     inputs = cast_floats(example_inputs, dtype)
     small = _in_precision(small, model, plan, dtype)
-    outputs, calls = _checked_run(small, inputs, graph, plan)
-    found = None if plan.inexact else _compare_masked(outputs, model, plan, inputs, dtype)
-    found = found or _compare_corrected(outputs, model, plan, graph, inputs, dtype)
-    found = found or _compare_part(small, model, plan, graph, inputs, dtype)
+    with computing_in(dtype), without_fast_path():
+        outputs, calls = _checked_run(small, inputs, graph, plan)
+        found = None if plan.inexact else _compare_masked(outputs, model, plan, inputs, dtype)
+        found = found or _compare_corrected(outputs, model, plan, graph, inputs, dtype)
+        found = found or _compare_part(small, model, plan, graph, inputs, dtype)
     tied = "its size is tied to a group for which equality cannot hold"
     return Proof(
         max_abs_error=found.absolute,
@@ -89,9 +82,9 @@ def _in_precision(
     if dtype is None:
         return small
     if not plan.folds:
-        return copy.deepcopy(small).to(dtype)
+        return copied(small).to(dtype)
     _check_same(small, cut(model, plan))
-    return cut(copy.deepcopy(model).to(dtype), plan)
+    return cut(copied(model).to(dtype), plan)
 
 
 @dataclass(frozen=True)
@@ -111,11 +104,12 @@ class _Comparison:
 
 def _compare_masked(
     outputs: list[Tensor], model: nn.Module, plan: Plan, inputs: Any, dtype: torch.dtype | None
-) -> _Comparison:
-    """Against the original with the removed units zeroed. Raises: ProofError when unequal."""
+) -> _Comparison | None:
+    """Against the original with the removed units zeroed; None where that divides zero by zero, as
+    a weight norm does. Raises: ProofError when unequal."""
     reference = _cast(masked(model, plan), dtype)
     found = _compared(outputs, plan, lambda: _run(reference, inputs))
-    if not found.equal:
+    if found is not None and not found.equal:
         raise ProofError(
             f"the cut model differs from the masked original by {found.absolute:.3g} "
             f"({found.relative:.3g} of the largest output, {TOLERANCE[found.precision]:g} allowed) "
@@ -140,7 +134,7 @@ def _compare_corrected(
         found = _compared(outputs, plan, lambda: run_emulated(reference, plan, graph, inputs))
     except (RuntimeError, ValueError, TypeError, LookupError, AssertionError, ProofError):
         return None
-    return found if found.equal else None
+    return found if found is not None and found.equal else None
 
 
 def _check_same(small: nn.Module, expected: nn.Module) -> None:
@@ -168,26 +162,28 @@ def _compare_part(
     if part is None:
         return _Comparison(0.0, 0.0, torch.float64, "nothing", frozenset())
     outputs = _run(_in_precision(cut(model, part), model, part, dtype), inputs)
-    return _compare_masked(outputs, model, part, inputs, dtype)
+    found = _compare_masked(outputs, model, part, inputs, dtype)
+    found = found or _compare_corrected(outputs, model, part, graph, inputs, dtype)
+    if found is None:
+        raise ProofError(
+            "the masked original divides zero by zero, and leaving the removed units out of that "
+            "does not explain the outputs of the cut model: do not use it, and report the model "
+            "and the plan"
+        )
+    return found
 
 
 def _compared(
     outputs: list[Tensor], plan: Plan, reference: Callable[[], list[Tensor]]
-) -> _Comparison:
-    with _Precision() as precision:  # type: ignore[no-untyped-call]
+) -> _Comparison | None:
+    """The comparison with a reference; None where the reference alone is undefined."""
+    with Lowest() as precision:  # type: ignore[no-untyped-call]
         expected = reference()
-    absolute, relative = _difference(outputs, expected)
+    if has_nan(expected) and not has_nan(outputs):
+        return None
+    absolute, relative = difference(outputs, expected)
     name = str(expected[0].dtype).removeprefix("torch.") if expected else "nothing"
-    return _Comparison(absolute, relative, precision.lowest, name, frozenset(plan.keep))
-
-
-def cast_floats(inputs: Any, dtype: torch.dtype | None) -> Any:
-    """Inputs with their floating-point tensors in `dtype`; unchanged for None."""
-    if dtype is None:
-        return inputs
-    if isinstance(inputs, Mapping):
-        return {key: cast_floats(value, dtype) for key, value in inputs.items()}
-    return tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, inputs)
+    return _Comparison(absolute, relative, precision.dtype, name, frozenset(plan.keep))
 
 
 def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
@@ -196,7 +192,7 @@ def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
 
 def _run(model: nn.Module, inputs: Any) -> list[Tensor]:
     args, kwargs = call_arguments(inputs)
-    with evaluating(model), torch.no_grad():
+    with evaluating(model), torch.no_grad(), same_randomness():
         return list(tensors_in(model(*args, **kwargs)))
 
 
@@ -217,8 +213,10 @@ def _checked_run(
             return  # a module that the trace did not call: another path, decided by data
         call = expected[last].popleft()
         for tensor, dims in zip(tensors_in(out), call.outputs, strict=False):
-            predicted = tuple(new_size(dim, counts) for dim in dims)
-            if predicted != tuple(tensor.shape) and len(predicted) == tensor.dim():
+            if tensor.is_nested or len(dims) != tensor.dim():
+                continue
+            if any(_unlike(dim, n, counts) for dim, n in zip(dims, tensor.shape, strict=True)):
+                predicted = tuple(new_size(dim, counts) for dim in dims)
                 raise CutError(
                     f"the output of {call.module or 'the model'} ({call.kind}) has shape "
                     f"{tuple(tensor.shape)} after the cut, predicted {predicted}; keep that "
@@ -239,44 +237,7 @@ def _checked_run(
     return outputs, matched
 
 
-def _difference(outputs: list[Tensor], expected: list[Tensor]) -> tuple[float, float]:
-    """Largest absolute difference, and that over the largest magnitude of the same output."""
-    if len(outputs) != len(expected):
-        raise ProofError(
-            f"the cut model returns {len(outputs)} tensors, the masked one {len(expected)}"
-        )
-    absolute = relative = 0.0
-    for ours, theirs in zip(outputs, expected, strict=True):
-        if ours.shape != theirs.shape:
-            raise ProofError(
-                f"an output has shape {tuple(ours.shape)}, the masked one's {tuple(theirs.shape)}"
-            )
-        if not ours.numel():
-            continue
-        difference = (ours.to(torch.float64) - theirs.to(torch.float64)).abs().max().item()
-        if not ours.is_floating_point():
-            continue  # indices may tie
-        scale = theirs.abs().max().item()
-        absolute = max(absolute, difference)
-        relative = max(relative, difference / scale if scale else float(difference > 0))
-        if difference != difference:
-            raise ProofError(
-                "the outputs contain NaN; check the weights and the example inputs, "
-                "then verify again"
-            )
-    return absolute, relative
-
-
-class _Precision(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Notes the lowest precision in which a forward computes: a model may cast inside."""
-
-    lowest = torch.float64
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        first = out[0] if isinstance(out, (tuple, list)) and out else out
-        if isinstance(first, Tensor) and first.dtype in TOLERANCE:
-            self.lowest = max(self.lowest, first.dtype, key=TOLERANCE.__getitem__)
-        return out
+def _unlike(dim: Dim, size: int, counts: Counts) -> bool:
+    """Whether a dimension that loses units has another size than predicted. One that loses none
+    may follow from values: how many tokens an expert is given, how many boxes are found."""
+    return new_size(dim, counts) != size and any(axis.index in counts for axis in axes_of(dim))
