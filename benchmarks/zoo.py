@@ -1,6 +1,6 @@
 """Runs zoos: every model of a zoo cut in five ways, cut == mask; writes JSON and tables.
 
-    python benchmarks/zoo.py [ZOO ...] [--only 'resnet*'] [--cuts half macs] [--all]
+    python benchmarks/zoo.py [ZOO ...] [--only 'resnet*' ...] [--cuts half macs] [--all]
                              [--shard 1/2] [--fresh] [--stale]
 
 Each model runs in a process of its own, forked from this one, so that memory is given back and a
@@ -107,7 +107,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
     parser.add_argument("zoos", nargs="*", help="files of benchmarks/zoos; all by default")
-    parser.add_argument("--only", default="*", help="glob pattern of model names")
+    parser.add_argument("--only", nargs="+", default=["*"], help="glob patterns of model names")
     parser.add_argument("--cuts", nargs="+", choices=CUTS, default=list(CUTS))
     parser.add_argument("--all", action="store_true", help="every model, not the everyday list")
     parser.add_argument("--shard", type=_shard, default=(1, 1), help="i/n: every n-th model")
@@ -124,10 +124,14 @@ def _shard(text: str) -> tuple[int, int]:
     return int(first), int(count)
 
 
-def run_zoo(run: Run, only: str, shard: tuple[int, int]) -> bool:
+def run_zoo(run: Run, only: Sequence[str], shard: tuple[int, int]) -> bool:
     """Measure what is missing, write the results when all is there; whether all passed."""
     names = run.names()
-    wanted = [name for name in names[shard[0] - 1 :: shard[1]] if fnmatch.fnmatch(name, only)]
+    wanted = [
+        name
+        for name in names[shard[0] - 1 :: shard[1]]
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
+    ]
     done = run.done()
     with progress(run.title, len(wanted)) as advance:
         for name in wanted:
