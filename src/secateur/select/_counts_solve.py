@@ -8,7 +8,7 @@ variables that no constraint mentions take the value that was wanted.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -97,6 +97,24 @@ def choose(divided: Divided, goals: Mapping[int, Goal]) -> dict[int, int]:
         if value is not None:
             values[number] = value
     return values
+
+
+def needs_all(divided: Divided, goals: Mapping[int, Goal], number: int) -> bool:
+    """Whether every solution keeps all units of a variable."""
+    size = goals[number].size
+    polynomial = divided.merged.values.get(number)
+    if polynomial is not None and constant_value(polynomial) == size:
+        return True
+    part = next((part for part in divided.parts if number in part.goals), None)
+    if part is None:
+        return False
+    fewer = np.arange(1, size, dtype=np.int64)
+    fewer = fewer[goals[number].permits(fewer)]
+    try:
+        _solve_part(part, divided.merged, {**goals, number: replace(goals[number], allowed=fewer)})
+    except Unsatisfiable:
+        return True
+    return False
 
 
 def solve(

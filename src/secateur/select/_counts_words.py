@@ -7,6 +7,7 @@ restricted groups that exclude each other.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
 from secateur.core.expressions import Relation
@@ -19,20 +20,30 @@ from secateur.select.relations import describe_relation
 _SHOWN = 6
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What was asked for: the groups by axis, the wish for each axis, the goals made of it, and
+    the axes whose units every solution keeps."""
+
+    groups: Mapping[int, Group]
+    wanted: Mapping[int, int]
+    goals: Mapping[int, Goal]
+    needed: frozenset[int]
+
+
 def explain_changes(
-    groups: Mapping[int, Group],
-    wanted: Mapping[int, int],
-    goals: Mapping[int, Goal],
+    asked: Asked,
     constraints: Sequence[Constraint],
     values: Mapping[int, int],
     relations: Sequence[Relation],
 ) -> dict[int, str]:
     """Why an axis keeps another number of units than was wanted."""
+    groups, wanted, goals = asked.groups, asked.wanted, asked.goals
     users: dict[int, list[Constraint]] = {}
     for constraint in constraints:
         for number in constraint.variables():
             users.setdefault(number, []).append(constraint)
-    asked = {**values, **{index: goal.wanted for index, goal in goals.items()}}
+    together = {**values, **{index: goal.wanted for index, goal in goals.items()}}
     notes: dict[int, str] = {}
     for index, group in groups.items():
         if index not in wanted or wanted[index] == values.get(index, group.size):
@@ -44,12 +55,13 @@ def explain_changes(
         # what breaks with everything as asked says most; otherwise what this count alone breaks
         alone = {**values, index: goals[index].wanted}
         mine = users.get(index, ())
-        broken = next(chain(violated(mine, asked), violated(mine, alone)), None)
+        broken = next(chain(violated(mine, together), violated(mine, alone)), None)
         if values[index] == goals[index].best():
             broken = None
-        notes[index] = f"{start}{values[index]}: " + _reason(
-            broken, goals[index], relations, groups
-        )
+        kept = f"{values[index]}: "
+        if index in asked.needed:
+            kept = "all: every solution of its size equations does, "
+        notes[index] = start + kept + _reason(broken, goals[index], relations, groups)
     return notes
 
 
@@ -81,5 +93,5 @@ def explain_conflict(
             lines.append(f"{groups[index].id} keeps one of {shown} of {goal.size} units")
     return (
         "no unit counts satisfy these together: " + "; ".join(lines) + ". Allow more counts for "
-        "one of the groups, or drop the constraint"
+        "one of these groups"
     )

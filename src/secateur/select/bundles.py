@@ -137,7 +137,9 @@ def _allowed(
     if size % devices == 0:
         counts.add(size)
     if not counts:
-        raise BudgetError(no_count(together[0], devices, lowest=lowest))
+        raise BudgetError(
+            no_count(together[0], devices, lowest=lowest, multiple_of=constraints.multiple_of)
+        )
     return tuple(sorted(counts))
 
 

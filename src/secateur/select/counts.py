@@ -25,8 +25,8 @@ from secateur.select._counts_constraints import Unsatisfiable
 from secateur.select._counts_goals import WHOLE, Goal
 from secateur.select._counts_polynomial import Column
 from secateur.select._counts_ranges import bound_variables
-from secateur.select._counts_solve import Divided, choose, divide
-from secateur.select._counts_words import explain_changes, explain_conflict
+from secateur.select._counts_solve import Divided, choose, divide, needs_all
+from secateur.select._counts_words import Asked, explain_changes, explain_conflict
 from secateur.select.fields import solve_fields
 from secateur.select.relations import describe_relation
 
@@ -93,9 +93,13 @@ class CountSolver:
         goals = self._asked(wanted)
         values = self._values(goals)
         counts = self._smaller(values)
-        notes = explain_changes(
-            self._groups, wanted, goals, self._system.constraints, values, self._relations
+        needed = frozenset(
+            index
+            for index, goal in goals.items()
+            if goal.wanted < goal.size == values[index] and needs_all(self._divided, goals, index)
         )
+        told = Asked(self._groups, wanted, goals, needed)
+        notes = explain_changes(told, self._system.constraints, values, self._relations)
         return Solution(counts, solve_fields(self._relations, self._old, counts), notes)
 
     def _asked(self, wanted: Mapping[int, int]) -> dict[int, Goal]:

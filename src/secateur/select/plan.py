@@ -25,6 +25,7 @@ from secateur.cost.counted import CostModel
 from secateur.select.constraints import Constraints
 from secateur.select.counts import Solution
 from secateur.select.depth import Depth, choose_blocks, split_scores
+from secateur.select.notes import summarised
 from secateur.select.problem import Problem, make_problem
 from secateur.select.search import search
 
@@ -148,4 +149,4 @@ def _notes(problem: Problem, solution: Solution, counts: Counts) -> tuple[str, .
         if group.axis.index not in counts and group.size % step
     )
     notes += (note for _, note in sorted(solution.notes.items()))
-    return tuple(notes)
+    return summarised(notes)

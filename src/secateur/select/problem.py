@@ -130,7 +130,11 @@ class Problem:
             yield
         except BudgetError as error:
             rules = [rule for rule in self.constraints.relaxed() if rule.startswith(TYING)]
-            raise BudgetError(f"with {', '.join(rules)} {error}") from None
+            if not rules:
+                raise
+            raise BudgetError(
+                f"{', '.join(rules)} cannot hold: {error}; relax {' or '.join(rules)}"
+            ) from None
 
     @cached_property
     def _allowed(self) -> dict[int, tuple[int, ...]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import lcm
 
 from secateur.core.dims import Axis, Dim, axes_of
 from secateur.core.errors import BudgetError
@@ -58,19 +59,29 @@ def check_whole(groups: Iterable[Group], notes: Sequence[str], devices: int) -> 
             )
 
 
-def no_count(group: Group, devices: int, *, lowest: int) -> str:
-    """The error's text for a group that may not keep any multiple of `devices`."""
-    fitting = [n for n in range(1, devices) if group.size // n * n >= lowest]
-    least = f" and must keep at least {lowest} of them" if lowest > 1 else ""
+def no_count(group: Group, devices: int, *, lowest: int, multiple_of: int) -> str:
+    """The error's text for a group that may not keep any multiple of `devices`.
+
+    lowest: the fewest units that other rules let it keep.
+    """
+    limits = [f"keeps at least {lowest} of them"] if lowest > 1 else []
+    limits += [f"keeps multiples of {multiple_of} or all"] if multiple_of > 1 else []
+    fitting = [n for n in range(1, devices) if _could_share(group.size, n, lowest, multiple_of)]
     return (
-        f"tensor_parallel={devices}: group {group.id} has {group.size} units{least}, of which "
-        f"{devices} devices cannot hold an equal number each; {_ask(fitting)}"
+        f"tensor_parallel={devices}: group {group.id} has {group.size} units"
+        f"{''.join(f' and {limit}' for limit in limits)}, of which {devices} devices cannot hold "
+        f"an equal number each; {_ask(fitting)}"
     )
+
+
+def _could_share(size: int, devices: int, lowest: int, multiple_of: int) -> bool:
+    return size % devices == 0 or size // (step := lcm(devices, multiple_of)) * step >= lowest
 
 
 def _ask(fitting: Sequence[int]) -> str:
     """What to type instead: the largest numbers of devices that would do."""
-    return f"ask for tensor_parallel={' or '.join(map(str, fitting[:-4:-1]))}"
+    *others, last = map(str, fitting[:-4:-1])
+    return f"ask for tensor_parallel={', '.join(others)}{' or ' if others else ''}{last}"
 
 
 def _matrix(graph: Graph, name: str) -> tuple[Dim, ...]:
