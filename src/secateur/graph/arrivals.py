@@ -19,7 +19,7 @@ from secateur.graph.call import OpCall, dims_of, wrap
 from secateur.graph.dispatch import Recorder
 from secateur.graph.recurrent import GATES, run_recurrent
 from secateur.graph.scales import SizedFloat
-from secateur.graph.sized_ints import Ledger, LiveSize, SizedInt, location
+from secateur.graph.sized_ints import Ledger, LiveSize, Note, SizedInt, location
 from secateur.graph.types import Product, leading, pin, size_of, split
 
 _GATEKEEPERS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
@@ -341,6 +341,19 @@ def _normed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], resul
     return result
 
 
+def _squeezed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """squeeze: a dimension that stayed must not become one of size 1, which would go."""
+    dims, asked = dims_of(args[0]), args[1:] or (kwargs.get("dim"),)
+    if result is args[0]:
+        return result  # in place: the types are those after it
+    asked = asked[0] if isinstance(asked[0], (tuple, list)) else asked
+    where = f"a squeeze at {location(2)}"
+    for k in range(len(dims)) if asked[0] is None else [wrap(int(d), len(dims)) for d in asked]:
+        if size_of(dims[k]) > 1:
+            ledger.notes.append(Note("gt", LiveSize(dims[k]), 1, True, where))
+    return result
+
+
 def _padded(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     widths = list(args[1] if len(args) > 1 else kwargs["pad"])
     dims = dims_of(result)
@@ -371,5 +384,6 @@ _FAMILIES: tuple[tuple[_Handler, str], ...] = (
     (_group_normed, "group_norm"),
     (_normed, "layer_norm rms_norm"),
     (_padded, "pad"),
+    (_squeezed, "squeeze"),
 )
 HANDLERS = {name: handler for handler, names in _FAMILIES for name in names.split()}
