@@ -27,7 +27,7 @@ import timm  # noqa: E402
 from timm.models import is_model, list_models  # noqa: E402
 from timm.models._registry import _model_to_module as FILES  # noqa: E402
 
-AT_LEAST = 240
+AT_LEAST = 215
 LARGEST = 120_000_000
 """Parameters beyond which a model is taken only where its family has no smaller one."""
 SIZES_PX = (96, 128, 160, 192, 224, 256, 288, 320, 384, 448, 512)
@@ -47,14 +47,13 @@ def names() -> list[str]:
         for name in listed:
             first.setdefault(_family(name), name)
         chosen |= {name for name in first.values() if sizes[name] <= LARGEST} | {listed[0]}
-    depth = 1
-    while len(chosen) < AT_LEAST:
-        chosen |= {
-            listed[depth]
-            for listed in by_file.values()
-            if depth < len(listed) and sizes[listed[depth]] <= LARGEST
-        }
-        depth += 1
+    rest = [
+        (depth, sizes[name], name)
+        for listed in by_file.values()
+        for depth, name in enumerate(listed)
+        if name not in chosen and sizes[name] <= LARGEST
+    ]
+    chosen |= {name for *_, name in sorted(rest)[: max(0, AT_LEAST - len(chosen))]}
     return sorted(chosen)
 
 
