@@ -16,7 +16,7 @@ from torch import Tensor
 
 from secateur.core.budget import Budget
 from secateur.core.depth import without_blocks
-from secateur.core.dims import Counts, axes_of
+from secateur.core.dims import axes_of
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.plan import FieldChange, Plan, Scores
@@ -25,7 +25,7 @@ from secateur.cost.counted import CostModel
 from secateur.select.constraints import Constraints
 from secateur.select.counts import Solution
 from secateur.select.depth import Depth, choose_blocks, split_scores
-from secateur.select.notes import summarised
+from secateur.select.notes import plan_notes
 from secateur.select.problem import Problem, make_problem
 from secateur.select.search import search
 
@@ -128,25 +128,8 @@ def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any])
             "budget": None if problem.budget is None else str(problem.budget),
             **problem.constraints.to_json(),
         },
-        notes=_notes(problem, solution, counts),
+        notes=plan_notes(problem, solution),
         exact=tuple(group.id for group in cut if group.exact),
         inexact={g.id: "; ".join(g.notes) for g in cut if not g.exact},
         folds=folds_of(graph.scales, counts, graph.fields, {**graph.fields, **solution.fields}),
     )
-
-
-def _notes(problem: Problem, solution: Solution, counts: Counts) -> tuple[str, ...]:
-    notes = list(problem.notes)
-    if not problem.bundles:
-        notes.append("no group may be cut; graph.groups says why each is pinned")
-    elif problem.budget is not None and not counts and problem.fits({}):
-        notes.append(f"the whole model meets {problem.budget} already, so nothing is cut")
-    step = problem.constraints.multiple_of
-    notes += (
-        f"{group.id}: keeps all of its {group.size} units, which multiple_of={step} lets it"
-        for bundle in problem.bundles
-        for group in bundle.groups
-        if group.axis.index not in counts and group.size % step
-    )
-    notes += (note for _, note in sorted(solution.notes.items()))
-    return summarised(notes)
