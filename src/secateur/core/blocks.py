@@ -163,7 +163,7 @@ def _block(graph: Graph, call: Call, stream: int, times: int) -> Block:
 def _needed_elsewhere(graph: Graph, call: Call) -> str | None:
     """Who reads what the block computes besides its stream, or runs a part of it."""
     start, end = call.span
-    born = _born(graph.ops[start:end]) - {call.storages[0]}
+    born = made_by(graph.ops[start:end]) - {call.storages[0]}
     for op in graph.ops[end:]:
         if any(value.storage in born for value in op.inputs):
             where = op.module or "the model itself"
@@ -205,7 +205,7 @@ def _read_in_one_place(graph: Graph, call: Call, container: str | None) -> bool:
     return len(places) <= 1
 
 
-def _born(ops: Iterable[Op]) -> set[int]:
+def made_by(ops: Iterable[Op]) -> set[int]:
     """Memory that these operators make; what they read first was there before."""
     seen: set[int] = set()
     made: set[int] = set()

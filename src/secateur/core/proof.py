@@ -13,7 +13,8 @@ class Proof:
     corrected: those among them for which removing is not zeroing, each with the reason; the
     reference took norms, means and scales over what is kept there; groups_shape_only: groups
     where only shapes were compared; reasons: why, for each of those; module_calls: module outputs
-    whose shapes matched the prediction."""
+    whose shapes matched the prediction; blocks_removed: residual blocks that the reference passed
+    by."""
 
     max_abs_error: float
     max_rel_error: float
@@ -23,6 +24,7 @@ class Proof:
     module_calls: int
     reasons: dict[str, str]
     corrected: dict[str, str] = field(default_factory=dict)
+    blocks_removed: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

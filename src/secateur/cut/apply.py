@@ -20,6 +20,14 @@ from secateur.core.fingerprint import fingerprint, named_tensors
 from secateur.core.plan import Plan
 from secateur.core.scales import Fold
 from secateur.cut.attributes import rewrite_attributes_
+from secateur.cut.depth import (
+    Following,
+    follow_,
+    numbered_attributes,
+    remove_blocks_,
+    tensors_of_blocks,
+)
+from secateur.cut.layer_counts import configuration_changes
 from secateur.cut.optimizer import carry_optimizer_
 
 Kept = tuple[Tensor | None, ...]
@@ -39,12 +47,16 @@ def cut(model: nn.Module, plan: Plan) -> nn.Module:
     Linear(in_features=2, out_features=2, bias=True)
     """
     check_fingerprint(model, plan)
-    memo: dict[int, Any] = {}
+    followings = _followings(model, plan)
+    gone = tensors_of_blocks(model, plan) if plan.removed else {}
+    memo: dict[int, Any] = {
+        number: _rewrapped(tensor, tensor.detach().to("meta")) for number, tensor in gone.items()
+    }
     for name, tensor, kept in _changed(model, plan):
         memo[id(tensor)] = _small(name, tensor, kept, plan)
     with torch.no_grad():
         small = copied(model, memo)
-    rewrite_attributes_(small, plan.changes)
+    _rewrite_(small, plan, followings)
     return small
 
 
@@ -55,6 +67,7 @@ def cut_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) ->
     goes on. Raises: PlanMismatchError when the plan was made for another model.
     """
     check_fingerprint(model, plan)
+    followings = _followings(model, plan)
     new: dict[int, Tensor] = {}
     replaced: dict[nn.Parameter, tuple[nn.Parameter, Kept]] = {}
     for name, tensor, kept in _changed(model, plan):
@@ -62,9 +75,12 @@ def cut_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) ->
         if isinstance(tensor, nn.Parameter) and isinstance(small, nn.Parameter):
             replaced[tensor] = (small, kept)
     if optimizer is not None:
-        carry_optimizer_(optimizer, replaced)
+        gone = tensors_of_blocks(model, plan).values() if plan.removed else ()
+        carry_optimizer_(
+            optimizer, replaced, removed=[p for p in gone if isinstance(p, nn.Parameter)]
+        )
     _replace_(model, new)
-    rewrite_attributes_(model, plan.changes)
+    _rewrite_(model, plan, followings)
     return model
 
 
@@ -75,6 +91,7 @@ def apply_architecture_(model: nn.Module, plan: Plan) -> nn.Module:
     Raises: PlanMismatchError when the plan was made for another model.
     """
     check_fingerprint(model, plan)
+    followings = _followings(model, plan)
     counts_shape = {name: plan.shape(name) for name in plan.tensors}
     new = {
         id(tensor): _rewrapped(
@@ -84,7 +101,7 @@ def apply_architecture_(model: nn.Module, plan: Plan) -> nn.Module:
         if name in counts_shape
     }
     _replace_(model, new)
-    rewrite_attributes_(model, plan.changes)
+    _rewrite_(model, plan, followings)
     return model
 
 
@@ -106,6 +123,21 @@ def check_fingerprint(model: nn.Module, plan: Plan) -> None:
         "Make a plan for this model, or load the dense model that the plan was made for (a model "
         "that is already cut is another model)"
     )
+
+
+def _followings(model: nn.Module, plan: Plan) -> list[Following]:
+    """What has to follow when blocks go, told from the dense model."""
+    if not plan.removed:
+        return []
+    return [*numbered_attributes(model, plan), *configuration_changes(model, plan)]
+
+
+def _rewrite_(model: nn.Module, plan: Plan, followings: list[Following]) -> None:
+    """Attributes to their new values, then the blocks out of the model."""
+    rewrite_attributes_(model, plan.changes)
+    if plan.removed:
+        follow_(model, followings)
+        remove_blocks_(model, plan)
 
 
 def kept_of(plan: Plan) -> Callable[[str], Kept]:

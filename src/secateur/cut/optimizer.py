@@ -7,7 +7,7 @@ that refer to it keep working, and training goes on as if the removed weights ha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,11 +20,15 @@ Kept = tuple[Tensor | None, ...]
 
 
 def carry_optimizer_(
-    optimizer: Optimizer, replaced: Mapping[nn.Parameter, tuple[nn.Parameter, Kept]]
+    optimizer: Optimizer,
+    replaced: Mapping[nn.Parameter, tuple[nn.Parameter, Kept]],
+    *,
+    removed: Collection[nn.Parameter] = (),
 ) -> None:
     """Let `optimizer` hold the new parameters, with the kept part of the old ones' state.
 
-    replaced: for each old parameter the new one and the kept indices of each dimension.
+    replaced: for each old parameter the new one and the kept indices of each dimension. removed:
+    parameters that go as a whole, and their state with them.
     Parameters that the optimizer does not hold are passed over, as are those without state yet.
     A state tensor is sliced in the dimensions that it shares with the parameter, so Adafactor's
     row and column statistics are carried too.
@@ -54,8 +58,13 @@ def carry_optimizer_(
         for old in held
         if old in optimizer.state
     }
+    gone = {id(parameter) for parameter in removed}
+    for parameter in removed:
+        optimizer.state.pop(parameter, None)
     for group in optimizer.param_groups:
-        group["params"] = [replaced[p][0] if p in replaced else p for p in group["params"]]
+        group["params"] = [
+            replaced[p][0] if p in replaced else p for p in group["params"] if id(p) not in gone
+        ]
     for old, state in states.items():
         del optimizer.state[old]
         optimizer.state[replaced[old][0]] = state

@@ -51,3 +51,8 @@ def part_of(plan: Plan, graph: Graph, groups: Collection[str]) -> Plan | None:
             graph.scales, solution.counts, graph.fields, {**graph.fields, **solution.fields}
         ),
     )
+
+
+def depth_of(plan: Plan) -> Plan:
+    """The plan with its blocks removed and every group whole."""
+    return replace(plan, axes={}, keep={}, tensors={}, changes=(), exact=(), inexact={}, folds=())

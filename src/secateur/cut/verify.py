@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core.copies import copied
+from secateur.core.depth import renumbered, within, without_blocks
 from secateur.core.dims import Counts, Dim, axes_of, new_size
 from secateur.core.errors import CutError, ProofError
 from secateur.core.fingerprint import named_tensors
@@ -28,7 +29,8 @@ from secateur.cut.apply import cut
 from secateur.cut.difference import difference, has_nan
 from secateur.cut.emulated import run_emulated
 from secateur.cut.masked import masked
-from secateur.cut.part import part_of
+from secateur.cut.part import depth_of, part_of
+from secateur.cut.passing import and_blocks, without_depth
 from secateur.cut.precision import TOLERANCE, Lowest, cast_floats, computing_in
 from secateur.graph import call_arguments, tensors_in, trace
 from secateur.graph.trace import ExampleInputs
@@ -55,7 +57,9 @@ def verify(
     small = _in_precision(small, model, plan, dtype)
     with computing_in(dtype), without_fast_path():
         outputs, calls = _checked_run(small, inputs, graph, plan)
-        found = None if plan.inexact else _compare_masked(outputs, model, plan, inputs, dtype)
+        found = (
+            None if plan.inexact else _compare_masked(outputs, model, plan, graph, inputs, dtype)
+        )
         found = found or _compare_corrected(outputs, model, plan, graph, inputs, dtype)
         found = found or _compare_part(small, model, plan, graph, inputs, dtype)
     tied = "its size is tied to a group for which equality cannot hold"
@@ -68,6 +72,7 @@ def verify(
         module_calls=calls,
         reasons={id: plan.inexact.get(id, tied) for id in plan.keep if id not in found.groups},
         corrected={id: why for id, why in plan.inexact.items() if id in found.groups},
+        blocks_removed=len(plan.removed),
     )
 
 
@@ -103,18 +108,24 @@ class _Comparison:
 
 
 def _compare_masked(
-    outputs: list[Tensor], model: nn.Module, plan: Plan, inputs: Any, dtype: torch.dtype | None
+    outputs: list[Tensor],
+    model: nn.Module,
+    plan: Plan,
+    graph: Graph,
+    inputs: Any,
+    dtype: torch.dtype | None,
 ) -> _Comparison | None:
-    """Against the original with the removed units zeroed; None where that divides zero by zero, as
-    a weight norm does. Raises: ProofError when unequal."""
+    """Against the original with the removed units zeroed and the removed blocks passed by; None
+    where that divides zero by zero, as a weight norm does. Raises: ProofError when unequal."""
     reference = _cast(masked(model, plan), dtype)
-    found = _compared(outputs, plan, lambda: _run(reference, inputs))
+    with without_depth(reference, graph, plan.removed) as kept:
+        found = _compared(outputs, plan, lambda: kept(_run(reference, inputs)))
     if found is not None and not found.equal:
         raise ProofError(
             f"the cut model differs from the masked original by {found.absolute:.3g} "
             f"({found.relative:.3g} of the largest output, {TOLERANCE[found.precision]:g} allowed) "
-            f"over {len(found.groups)} groups; this is a defect of secateur: do not use the cut "
-            "model, and report the model and the plan"
+            f"over {len(found.groups)} groups{and_blocks(plan)}; this is a defect of secateur: "
+            "do not use the cut model, and report the model and the plan"
         )
     return found
 
@@ -131,7 +142,10 @@ def _compare_corrected(
     reference cannot be had, or does not explain the outputs."""
     reference = _cast(masked(model, plan), dtype)
     try:
-        found = _compared(outputs, plan, lambda: run_emulated(reference, plan, graph, inputs))
+        with without_depth(reference, graph, plan.removed) as kept:
+            found = _compared(
+                outputs, plan, lambda: kept(run_emulated(reference, plan, graph, inputs))
+            )
     except (RuntimeError, ValueError, TypeError, LookupError, AssertionError, ProofError):
         return None
     return found if found is not None and found.equal else None
@@ -158,11 +172,13 @@ def _compare_part(
 ) -> _Comparison:
     """The exact groups alone, the others whole, against the masked original."""
     _check_same(small, cut(model, plan))
-    part = part_of(plan, graph, plan.exact)
+    part = part_of(plan, without_blocks(graph, plan.removed), plan.exact)
+    if part is None and plan.removed:
+        part = depth_of(plan)
     if part is None:
         return _Comparison(0.0, 0.0, torch.float64, "nothing", frozenset())
     outputs = _run(_in_precision(cut(model, part), model, part, dtype), inputs)
-    found = _compare_masked(outputs, model, part, inputs, dtype)
+    found = _compare_masked(outputs, model, part, graph, inputs, dtype)
     found = found or _compare_corrected(outputs, model, part, graph, inputs, dtype)
     if found is None:
         raise ProofError(
@@ -204,7 +220,8 @@ def _checked_run(
     counts, matched, last = plan.counts(), 0, ""
     expected: dict[str, deque[Call]] = {}
     for call in graph.calls:
-        expected.setdefault(call.module, deque()).append(call)
+        if not within(call.module, plan.taken_out):
+            expected.setdefault(renumbered(call.module, plan.taken_out), deque()).append(call)
 
     def compare(module: nn.Module, args: Any, out: Any) -> None:
         nonlocal matched, last

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_map_only, tree_unflatten
 
 from secateur.core.blocks import Block
-from secateur.graph.calls import tensors_in
+from secateur.graph.calls import given_to, tensors_in
 
 Seen = Callable[[Block, Tensor, Tensor], None]
 """Told the block, the stream that went in and the one that came out."""
@@ -57,7 +57,7 @@ def watched_streams(model: nn.Module, blocks: Iterable[Block], seen: Seen) -> It
 
 def _copy_given(block: Block, given: list[Tensor]) -> Callable[..., Any]:
     def enter(module: nn.Module, args: Any, kwargs: Any) -> Any:
-        stream = list(tensors_in((args, kwargs)))[block.stream]
+        stream = list(given_to(args, kwargs))[block.stream]
         given.append(stream)
         return tree_map_only(
             Tensor, lambda tensor: tensor.clone() if tensor is stream else tensor, (args, kwargs)
@@ -78,6 +78,6 @@ def _give_back(given: list[Tensor]) -> Callable[..., Any]:
 
 def _telling(block: Block, seen: Seen) -> Callable[..., None]:
     def leave(module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        seen(block, list(tensors_in((args, kwargs)))[block.stream], next(tensors_in(out)))
+        seen(block, list(given_to(args, kwargs))[block.stream], next(tensors_in(out)))
 
     return leave

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from secateur.graph.call import dims_of
 from secateur.graph.dispatch import LiveValue, Recording
@@ -48,6 +49,13 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         for item in vars(value).values():
             if isinstance(item, (Tensor, tuple, list)):
                 yield from tensors_in(item)
+
+
+def given_to(args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """Tensors that a call is given as they are: not those in a cache that it may fill."""
+    for value in (*args, *kwargs.values()):
+        if isinstance(value, (Tensor, tuple, list, dict)):
+            yield from (item for item in tree_leaves(value) if isinstance(item, Tensor))
 
 
 def value_of(tensor: Tensor, recording: Recording) -> LiveValue:
@@ -110,7 +118,7 @@ class CallWatch:
         )
         if module._modules:
             args, kwargs = given
-            call.inputs = tuple(value_of(t, self.recording) for t in tensors_in((args, kwargs)))
+            call.inputs = tuple(value_of(t, self.recording) for t in given_to(args, kwargs))
             call.storages = tuple(value_of(t, self.recording).storage for t in tensors)
             call.span = begun, len(self.recording.ops)
             call.plain = len(args) == 1 and not kwargs and isinstance(args[0], Tensor)
