@@ -95,7 +95,11 @@ class Plan:
         gone = self.taken_out
         return replace(
             self,
-            tensors={renumbered(name, gone): dims for name, dims in self.tensors.items()},
+            tensors={
+                renumbered(name, gone): dims
+                for name, dims in self.tensors.items()
+                if not within(name, self.removed)
+            },
             changes=tuple(
                 replace(change, field=replace(change.field, owner=owner))
                 for change in self.changes

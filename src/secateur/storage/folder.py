@@ -86,7 +86,7 @@ def _save_folder(
     example: Any,
     source: str | None,
 ) -> None:
-    state = collect(model, changed=() if plan is None else plan.tensors)
+    state = collect(model, changed=() if plan is None else plan.renamed().tensors)
     with replacing_folder(folder) as beside:
         write_tensors(beside / WEIGHTS, state.weights)
         if state.buffers:

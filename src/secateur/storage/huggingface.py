@@ -136,6 +136,7 @@ def expressing_config(model: nn.Module, *, plan: Plan | None = None) -> Any:
     """
     config = _config_of(model)
     if plan is not None:
+        plan = plan.renamed()
         nested = _config_class()
         before = {c.field: c.before for c in plan.changes if c.field.name.startswith("config.")}
         with_values(config, nested=nested, values=before)

@@ -69,7 +69,8 @@ def describe(
     changes: tuple[tuple[Any, ...], ...] = ()
     if plan is not None:
         changes = tuple(
-            (c.field.owner, c.field.name, c.field.index, c.before, c.after) for c in plan.changes
+            (c.field.owner, c.field.name, c.field.index, c.before, c.after)
+            for c in plan.renamed().changes
         )
     return Manifest(
         kind=kind,
