@@ -129,7 +129,7 @@ def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any])
             **problem.constraints.to_json(),
         },
         notes=plan_notes(problem, solution),
-        exact=tuple(group.id for group in cut if group.exact),
+        exact=tuple(sorted(group.id for group in cut if group.exact)),
         inexact={g.id: "; ".join(g.notes) for g in cut if not g.exact},
         folds=folds_of(graph.scales, counts, graph.fields, {**graph.fields, **solution.fields}),
     )
