@@ -78,8 +78,9 @@ class Run:
         return {line["name"]: line for line in lines if self._answers(line)}
 
     def _answers(self, line: dict[str, Any]) -> bool:
-        known = "error" in line or set(self.cuts) <= line["cuts"].keys()
-        return line["seed"] == self.seed and known and (self.stale or line["key"] == self.key)
+        if line["seed"] != self.seed or not set(self.cuts) <= set(line.get("cuts", self.cuts)):
+            return False
+        return line["key"] == self.key or (self.stale and not failures(line))
 
 
 def main() -> int:
@@ -113,7 +114,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--shard", type=_shard, default=(1, 1), help="i/n: every n-th model")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--fresh", action="store_true", help="forget earlier lines")
-    parser.add_argument("--stale", action="store_true", help="accept lines of earlier code")
+    parser.add_argument("--stale", action="store_true", help="accept passed lines of earlier code")
     return parser.parse_args()
 
 
