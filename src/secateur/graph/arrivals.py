@@ -51,8 +51,8 @@ class Arrivals(TorchFunctionMode):
         if name == "__get__":
             result = func(*args, **kwargs)
             return self._tagged_shape(args[0], result) if isinstance(result, torch.Size) else result
-        if name in GATES and self.recorder.meta:
-            return self._recurrent(name, args)
+        if name in GATES:
+            return self._recurrent(func, name, args)
         if name == "scaled_dot_product_attention":
             return self._attention(func, args, kwargs)
         for value in args:
@@ -72,9 +72,10 @@ class Arrivals(TorchFunctionMode):
             self.ledger.size(size, dim) for size, dim in zip(shape, dims, strict=True)
         )
 
-    def _recurrent(self, name: str, args: tuple[Any, ...]) -> Any:
+    def _recurrent(self, func: Callable[..., Any], name: str, args: tuple[Any, ...]) -> Any:
         with self.recorder.paused():
-            outs, ins, macs = run_recurrent(name, args)
+            ran = None if self.recorder.meta else func(*args)
+            outs, ins, macs = run_recurrent(name, args, ran)
         self.recorder.keep(name, ins, outs, macs)
         return outs
 

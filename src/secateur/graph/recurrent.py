@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from secateur.graph.call import NoRule, dims_of, set_dims
+from secateur.graph.call import dims_of, set_dims
 from secateur.graph.types import Dims, Product, concat, fresh, unify
 
 GATES = {"lstm": 4, "gru": 3, "rnn_tanh": 1, "rnn_relu": 1}
@@ -22,13 +22,13 @@ _WHERE = "a recurrent layer"
 
 
 def run_recurrent(
-    name: str, args: Sequence[Any]
+    name: str, args: Sequence[Any], outs: tuple[Tensor, ...] | None = None
 ) -> tuple[tuple[Tensor, ...], list[Tensor], list[tuple[Product, ...]]]:
     """Type a call of `torch.lstm` and its kin; (outputs, inputs, multiply-accumulate terms).
 
-    Raises: NoRule for packed sequences, whose lengths are data.
+    outs: what the call returned, where it ran; meta tensors of the right shapes are made otherwise.
     """
-    data, hidden, weights, has_biases, layers, _, _, bidirectional, _ = _unpack(args)
+    data, hidden, weights, has_biases, layers, bidirectional = _unpack(args)
     states = list(hidden) if name == "lstm" else [hidden]
     directions = 2 if bidirectional else 1
     per_layer = len(weights) // (layers * directions)
@@ -53,17 +53,21 @@ def run_recurrent(
         dims = dims_of(state)
         unify(dims[-1], cell if k == 1 else out_size, _WHERE)
         dims_state.append(dims)
-    outs = _outputs(data, states, features, weights)
+    if outs is None:
+        outs = _outputs(data, states, features, weights)
     set_dims(outs[0], (*x[:-1], features))
     for out_state, dims in zip(outs[1:], dims_state, strict=True):
         set_dims(out_state, dims)
     return outs, [data, *states, *weights], terms
 
 
-def _unpack(args: Sequence[Any]) -> Sequence[Any]:
-    if len(args) != 9 or not isinstance(args[3], bool):
-        raise NoRule("packed sequences")
-    return args
+def _unpack(args: Sequence[Any]) -> tuple[Tensor, Any, Sequence[Tensor], bool, int, bool]:
+    """Input, initial states, weights, whether there are biases, layers, bidirectional."""
+    if isinstance(args[3], bool):  # then dropout, training, bidirectional, batch_first
+        data, hidden, weights, has_biases, layers, _, _, bidirectional, _ = args
+    else:  # packed: the batch sizes come second, and there is no batch_first
+        data, _, hidden, weights, has_biases, layers, _, _, bidirectional = args
+    return data, hidden, weights, has_biases, layers, bidirectional
 
 
 def _direction(
