@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from programs import SIDE, STEPS, Program, roughen_
 
@@ -43,6 +43,7 @@ def check(steps: Steps, seed: int) -> sc.Proof | None:
     return proof
 
 
+@example([("Split", 2, 5, 12), ("Roll", 1, 7, 1), ("Project", 2, 7, 1), ("MapNorm", 1, 7, 1)], 5)
 @given(st.lists(STEP, min_size=1, max_size=8), st.integers(0, 5))
 @settings(max_examples=60)
 def test_random_programs(steps: Steps, seed: int) -> None:

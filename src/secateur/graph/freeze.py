@@ -203,8 +203,7 @@ def make_groups(freezer: Freezer, tensors: Mapping[str, TensorType]) -> list[Gro
                 members.setdefault(axis, []).append(Member(name, k))
                 suffix = f".{position}" if len(axes) > 1 else ""
                 names.setdefault(axis, f"{name}[{k}]{suffix}")
-            if len(dim) == 1:
-                alone.update(axes)
+            alone.update(_alone(dim))
     groups = []
     for axis, own in members.items():
         atom = atoms[axis]
@@ -222,6 +221,17 @@ def make_groups(freezer: Freezer, tensors: Mapping[str, TensorType]) -> list[Gro
             )
         )
     return groups
+
+
+def _alone(dim: Dim) -> Iterator[Axis]:
+    """The axes that are a dimension, or a part of a concatenation, by themselves."""
+    if len(dim) == 1:
+        (factor,) = dim
+        if isinstance(factor, Axis):
+            yield factor
+        else:
+            for part in factor.parts:
+                yield from _alone(part)
 
 
 def _only_buffers(members: Sequence[Member], tensors: Mapping[str, TensorType]) -> str | None:

@@ -125,7 +125,9 @@ def _after_product(call: OpCall, inputs: list[Tensor], atoms: set[Atom]) -> set[
 
 
 def _after_pointwise(call: OpCall, inputs: list[Tensor], atoms: set[Atom]) -> Iterator[Atom]:
-    flat, spec = tree_flatten((tuple(call.args), call.kwargs))
+    # a layout is that of the whole tensor, which a single number does not have
+    kwargs = {key: value for key, value in call.kwargs.items() if key != "memory_format"}
+    flat, spec = tree_flatten((tuple(call.args), kwargs))
     rest = tuple(None if isinstance(item, Tensor) else item for item in flat)
     dtypes = tuple(item.dtype if isinstance(item, Tensor) else None for item in flat)
     zero_at = [_atoms(item) - survivors(item) if isinstance(item, Tensor) else () for item in flat]
