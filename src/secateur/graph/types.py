@@ -12,7 +12,7 @@ sizes; the concatenation and the irregular split are ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 
 class Atom:
@@ -82,6 +82,11 @@ def size_of(product: Product) -> int:
 def parts_of(atom: Atom) -> list[Product]:
     """The parts of a concatenation, resolved, nested concatenations flattened."""
     assert atom.parts is not None
+    for part in atom.parts:
+        if any(own.bound is not None for own in part) or (len(part) == 1 and part[0].parts):
+            break
+    else:
+        return atom.parts
     out: list[Product] = []
     for part in atom.parts:
         product = resolve(part)
@@ -115,14 +120,16 @@ def concat(parts: Iterable[Product | None]) -> Product:
     return (atom,)
 
 
-def leaves(product: Product) -> Iterator[Atom]:
+def leaves(product: Product) -> list[Atom]:
     """Every free atom of a dimension, with repetitions."""
+    found: list[Atom] = []
     for atom in resolve(product):
         if atom.parts is None:
-            yield atom
+            found.append(atom)
         else:
             for part in parts_of(atom):
-                yield from leaves(part)
+                found += leaves(part)
+    return found
 
 
 def pin(product: Product, reason: str) -> None:

@@ -18,10 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.graph.call import OpCall, dims_of
-from secateur.graph.types import Atom, Product, flag, leaves
+from secateur.graph.types import Atom, Product, flag, leaves, resolve
 
 SURVIVORS_ATTRIBUTE = "_secateur_survivors"
 
@@ -65,36 +64,30 @@ def follow_zeros(call: OpCall) -> None:
     """Note on the outputs of a finished call, whose types are known, where they survive."""
     for out in call.out if call.returns_many else [call.out]:
         if isinstance(out, Tensor):
-            atoms = tuple(_survivors_of(call, call.name.rstrip("_") or call.name, _atoms(out)))
+            atoms = tuple(_survivors_of(call, call.name.rstrip("_") or call.name, out))
             if atoms or hasattr(out, SURVIVORS_ATTRIBUTE):
                 setattr(out, SURVIVORS_ATTRIBUTE, atoms)
 
 
-def _survivors_of(call: OpCall, name: str, atoms: set[Atom]) -> Iterable[Atom]:
-    inputs = list(_tensors(call))
+def _survivors_of(call: OpCall, name: str, out: Tensor) -> Iterable[Atom]:
     if name in _NEVER_ZERO:
-        return atoms
+        return _atoms(out)
     if name in _SHIFTING_NORMS or name in _SCALING_NORMS:
-        return _after_norm(call, name) & atoms
+        return _after_norm(call, name) & _atoms(out)
     if name in _PRODUCTS:
-        return _after_product(call, inputs, atoms)
+        return _after_product(call, call.tensors, _atoms(out))
     if name == "copy":
-        return survivors(call.get("src")) & atoms
+        return survivors(call.get("src")) & _atoms(out)
     if torch.Tag.pointwise in call.func.tags:
-        return _after_pointwise(call, inputs, atoms)
-    surviving = set().union(*(survivors(t) for t in inputs)) & atoms
+        return _after_pointwise(call, out)
+    surviving = set().union(*(survivors(t) for t in call.tensors))
     if name in _COPYING:
-        surviving |= atoms - set().union(*(_atoms(t) for t in inputs))
-    return surviving
+        surviving |= _atoms(out).difference(*(_atoms(t) for t in call.tensors))
+    return surviving & _atoms(out) if surviving else surviving
 
 
 def _atoms(tensor: Tensor) -> set[Atom]:
     return {atom for product in dims_of(tensor) for atom in leaves(product)}
-
-
-def _tensors(call: OpCall) -> Iterator[Tensor]:
-    flat = tree_flatten((tuple(call.args), call.kwargs))[0]
-    return (item for item in flat if isinstance(item, Tensor))
 
 
 def _after_norm(call: OpCall, name: str) -> set[Atom]:
@@ -124,25 +117,64 @@ def _after_product(call: OpCall, inputs: list[Tensor], atoms: set[Atom]) -> set[
     return atoms - zero
 
 
-def _after_pointwise(call: OpCall, inputs: list[Tensor], atoms: set[Atom]) -> Iterator[Atom]:
+def _after_pointwise(call: OpCall, out: Tensor) -> Iterator[Atom]:
+    tensors = call.tensors
     # a layout is that of the whole tensor, which a single number does not have
-    kwargs = {key: value for key, value in call.kwargs.items() if key != "memory_format"}
-    flat, spec = tree_flatten((tuple(call.args), kwargs))
-    rest = tuple(None if isinstance(item, Tensor) else item for item in flat)
-    dtypes = tuple(item.dtype if isinstance(item, Tensor) else None for item in flat)
-    zero_at = [_atoms(item) - survivors(item) if isinstance(item, Tensor) else () for item in flat]
-    for atom in atoms:
-        zeros = tuple(atom in zero for zero in zero_at)
-        if _probe(call.func, spec, rest, dtypes, zeros):
+    named = [item for item in call.kwargs.items() if item[0] != "memory_format"]
+    given = _template(tuple(call.args)), _template(tuple(named))
+    dtypes = tuple(tensor.dtype for tensor in tensors)
+    surviving = [survivors(tensor) for tensor in tensors]
+    known: dict[tuple[bool, ...], bool] = {}
+
+    def outcome(zeros: tuple[bool, ...]) -> bool:
+        if zeros not in known:
+            known[zeros] = _probe(call.func, given, dtypes, zeros)
+        return known[zeros]
+
+    if not outcome((True,) * len(tensors)) and _same_dims(out, tensors):
+        # every axis is in every tensor, so only those that survive somewhere need a look
+        for atom in set().union(*surviving) & _atoms(out) if any(surviving) else ():
+            if outcome(tuple(atom not in own for own in surviving)):
+                yield atom
+        return
+    zero_at = [_atoms(tensor) - own for tensor, own in zip(tensors, surviving, strict=True)]
+    for atom in _atoms(out):
+        if outcome(tuple(atom in zero for zero in zero_at)):
             yield atom
+
+
+def _same_dims(out: Tensor, tensors: list[Tensor]) -> bool:
+    dims = dims_of(out)
+    resolved = [resolve(product) for product in dims]
+    return all(
+        own is dims or [resolve(product) for product in own] == resolved
+        for own in map(dims_of, tensors)
+    )
+
+
+_TENSOR = object()
+"""Stands for a tensor in the arguments of an operator."""
+
+
+def _template(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return _TENSOR
+    return tuple(map(_template, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _filled(template: Any, numbers: Iterator[Tensor]) -> Any:
+    if template is _TENSOR:
+        return next(numbers)
+    if isinstance(template, tuple):
+        return tuple(_filled(item, numbers) for item in template)
+    return template
 
 
 @cache
 def _probe(
     func: torch._ops.OpOverload,
-    spec: Any,
-    rest: tuple[Any, ...],
-    dtypes: tuple[torch.dtype | None, ...],
+    given: tuple[Any, Any],
+    dtypes: tuple[torch.dtype, ...],
     zeros: tuple[bool, ...],
 ) -> bool:
     """Run an operator on single numbers, some zero; whether an outcome can be nonzero.
@@ -151,16 +183,15 @@ def _probe(
     """
     # numbers that differ, so that a difference of two survivors is not taken for zero
     choices = [
-        (None,) if dtype is None else (0, 1) if dtype == torch.bool else (0 if zero else 2 + k,)
+        (0, 1) if dtype == torch.bool else (0 if zero else 2 + k,)
         for k, (dtype, zero) in enumerate(zip(dtypes, zeros, strict=True))
     ]
     for numbers in combinations(*choices):
-        flat = [
-            item if dtype is None else torch.tensor([number]).to(dtype)
-            for item, number, dtype in zip(rest, numbers, dtypes, strict=True)
-        ]
-        args, kwargs = tree_unflatten(flat, spec)
-        out = func(*args, **kwargs)
+        tensors = iter(
+            [torch.tensor([n]).to(dtype) for n, dtype in zip(numbers, dtypes, strict=True)]
+        )
+        args, named = _filled(given[0], tensors), _filled(given[1], tensors)
+        out = func(*args, **dict(named))
         for tensor in out if isinstance(out, (tuple, list)) else [out]:
             # zero by zero is undefined at a unit that is gone; it says nothing
             if bool((tensor.nan_to_num(0.0, 1.0, -1.0) != 0).any()):
