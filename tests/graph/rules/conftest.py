@@ -152,8 +152,9 @@ def hold(
     units: how many to remove, for kernels that want multiples; types_only: for kernels that run on
     the one shape alone.
     """
+    namespace, _, op = op.rpartition("::")
     name, _, overload = op.partition(".")
-    func = getattr(getattr(torch.ops.aten, name), overload or "default")
+    func = getattr(getattr(getattr(torch.ops, namespace or "aten"), name), overload or "default")
     case = Case(func, arguments or (lambda *tensors: tensors), shapes, units)
     generator = torch.Generator().manual_seed(0)
     originals = [random_input(spec, generator) for spec in specs]
