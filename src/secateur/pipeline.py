@@ -7,19 +7,23 @@ reader who wants more control can write the same five lines.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from secateur.core.budget import Budget
 from secateur.core.cost import Cost
+from secateur.core.errors import CutError, ProofError
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
 from secateur.core.proof import Proof
+from secateur.criteria.blocks import score_blocks
 from secateur.criteria.gradients import LossFn
 from secateur.criteria.score import score
-from secateur.cut import cut, verify
+from secateur.cut import cut
+from secateur.cut import verify as prove
+from secateur.cut.depth import keeping_places
 from secateur.graph import trace
 from secateur.graph.trace import ExampleInputs
 from secateur.select.plan import plan as make_plan
@@ -51,7 +55,7 @@ def prune(
     model: nn.Module,
     example_inputs: ExampleInputs,
     *,
-    budget: str | Budget,
+    budget: str | Budget | None = None,
     criterion: str = "l2",
     data: Iterable[Any] | None = None,
     loss_fn: LossFn | None = None,
@@ -62,6 +66,11 @@ def prune(
     **options: Any,
 ) -> PruneResult:
     """A smaller model within `budget`, with the plan that made it and the proof that it is right.
+
+    With ``blocks=0.25`` (a share, or a number) whole residual blocks go first, and then units to
+    the budget if there is one. Blocks are scored by "block_output" where there is `data`, otherwise
+    by the criterion over their weights. Where a model counts on the number of its layers, the proof
+    finds out, identities take the place of the blocks, and a note of the plan says so.
 
     budget: at most what may remain, for example "macs=50%". criterion: a file of `criteria/`;
     "gradient" and "taylor" need `data` and `loss_fn`. options: fields of
@@ -80,12 +89,35 @@ def prune(
     graph = trace(model, example_inputs, strict=strict)
     if huggingface:
         graph = expressible(graph, model)
-    scores = score(graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed)
     settings = {"criterion": criterion, "seed": seed}
+    if options.get("blocks") is None:
+        scores = score(graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed)
+    else:
+        data = None if data is None else list(data)
+        settings["block_criterion"] = by = criterion if data is None else "block_output"
+        scores = dict(score_blocks(graph, model, criterion=by, data=data, seed=seed))
+        if budget is not None:
+            scores |= score(
+                graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed
+            )
     plan = make_plan(graph, scores, budget=budget, settings=settings, **options)
+    if verify:
+        return PruneResult(*_proved(model, plan, example_inputs, graph), graph, scores)
+    return PruneResult(cut(model, plan), plan, None, graph, scores)
+
+
+def _proved(
+    model: nn.Module, plan: Plan, example_inputs: ExampleInputs, graph: Graph
+) -> tuple[nn.Module, Plan, Proof]:
+    """The cut model with its proof; identities in place of blocks where a shorter list is wrong."""
     small = cut(model, plan)
-    proof = _verify(model, small, plan, example_inputs, graph=graph) if verify else None
-    return PruneResult(small, plan, proof, graph, scores)
-
-
-_verify = verify
+    try:
+        return small, plan, prove(model, small, plan, example_inputs, graph=graph)
+    except (CutError, ProofError) as error:
+        instead = keeping_places(plan, graph)
+        if instead is None:
+            raise
+        note = f"identities stand in for {', '.join(instead.identity)}: with them gone, {error}"
+    plan = replace(instead, notes=(*instead.notes, note))
+    small = cut(model, plan)
+    return small, plan, prove(model, small, plan, example_inputs, graph=graph)

@@ -8,12 +8,13 @@ the element's position (`layer_idx`) follows, and so does the configuration (`la
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from secateur.core.depth import renumbered, within
+from secateur.core.graph import Graph
 from secateur.core.plan import Plan
 
 
@@ -48,6 +49,15 @@ def numbered_attributes(model: nn.Module, plan: Plan) -> Iterator[Following]:
                 new = int(renumbered(element, plan.taken_out).rpartition(".")[2])
                 if element not in plan.taken_out and new != number:
                     yield Following(f"{element}.{inner}" if inner else element, attribute, new)
+
+
+def keeping_places(plan: Plan, graph: Graph) -> Plan | None:
+    """The plan with an identity in the place of every removed block, for a model that counts on the
+    number of its layers; None where a block takes or returns more than one tensor."""
+    plain = {call.module for call in graph.calls if call.plain}
+    if not plan.taken_out or not plan.taken_out <= plain:
+        return None
+    return replace(plan, identity=plan.removed)
 
 
 def follow_(model: nn.Module, followings: Collection[Following]) -> None:
