@@ -138,7 +138,7 @@ def test_heads_that_the_devices_cannot_share() -> None:
     ):
         planned(graph, keep=0.5, tensor_parallel=4)
     assert planned(graph, keep=0.5, tensor_parallel=3)["layers.0.q.weight[0].0"] == 3
-    with pytest.raises(BudgetError, match=r"3 units and keeps multiples of 8 or all, .*=3 or 1$"):
+    with pytest.raises(BudgetError, match=r"has 3 units, of which 4 devices .*=3, 2 or 1$"):
         planned(graph, keep=0.5, tensor_parallel=4, multiple_of=8)
     with pytest.raises(BudgetError, match=r"3 units and keeps at least 3 of them, .*=1$"):
         planned(graph, keep=0.5, tensor_parallel=2, min_units=3)
@@ -201,8 +201,12 @@ def test_all_rules_and_a_budget(selector: str, share: int) -> None:
     for place in ("q.weight[0].0", "q.weight[0].2", "gate.weight[0]"):
         counts = {sizes[f"layers.{n}.{place}"] for n in range(3)}
         assert len(counts) == 1
-        # six of six units are all, and a head's width is not sharded
-        assert counts <= {4, 6} if place == "q.weight[0].2" else not counts.pop() % 4
+        # six of six units are all, and a head's width is not sharded; the width of heads answers
+        # for the multiple, not their number
+        if place == "q.weight[0].2":
+            assert counts <= {4, 6}
+        else:
+            assert counts.pop() % (4 if place == "gate.weight[0]" else 2) == 0
     assert sizes["embed.weight[1]"] % 4 == 0 and found.settings["tensor_parallel"] == 2
 
 

@@ -8,6 +8,6 @@ tested by its name.
 """
 
 NOT_EXTENSIONS = frozenset(
-    "bundles conflict constraints counts depth fields give_back matching normalise notes plan "
-    "problem relations repeats search sharding shares ties".split()
+    "alignment bundles conflict constraints counts depth fields give_back matching normalise "
+    "notes plan problem relations repeats search sharding shares ties".split()
 )

@@ -14,6 +14,7 @@ from math import lcm
 from secateur.core.errors import BudgetError, PlanMismatchError
 from secateur.core.graph import Graph, Group
 from secateur.core.plan import Scores
+from secateur.select.alignment import unit_steps
 from secateur.select.constraints import Constraints
 from secateur.select.matching import groups_made_by, groups_touching
 from secateur.select.sharding import check_whole, no_count, sharded_groups
@@ -61,10 +62,13 @@ def make_bundles(
     notes += held
     parallel = constraints.tensor_parallel
     sharded = {group.id for group in sharded_groups(graph)} if parallel > 1 else set[str]()
+    candidate = {group.axis.index for group in candidates}
+    steps = unit_steps(graph, candidate, constraints.multiple_of)
     bundles = []
     for together in sets:
         devices = parallel if any(group.id in sharded for group in together) else 1
-        allowed = _allowed(together, scores, constraints, devices)
+        step = lcm(*(steps.get(group.axis.index, 1) for group in together))
+        allowed = _allowed(together, scores, constraints, devices, step)
         if allowed != (together[0].size,):
             least = max((asked or {}).get(group.id, 0.0) for group in together)
             bundles.append(Bundle(together, allowed, count_of(least, together[0].size)))
@@ -120,9 +124,9 @@ def _chosen(
 
 
 def _allowed(
-    together: tuple[Group, ...], scores: Scores, constraints: Constraints, devices: int
+    together: tuple[Group, ...], scores: Scores, constraints: Constraints, devices: int, step: int
 ) -> tuple[int, ...]:
-    """Ascending. `devices` must divide each count, `multiple_of` each but the whole.
+    """Ascending. `devices` must divide each count, `step` each but the whole.
 
     Raises: BudgetError when there is none.
     """
@@ -131,15 +135,13 @@ def _allowed(
     if constraints.threshold is not None:
         above = max(int((scores[g.id] >= constraints.threshold).sum()) for g in together)
         lowest = max(lowest, above)
-    step = lcm(constraints.multiple_of, devices)
+    multiple, step = step, lcm(step, devices)
     first = -(-lowest // step) * step  # the first multiple that is not below the lowest
     counts = set(range(first, size + 1, step))
     if size % devices == 0:
         counts.add(size)
     if not counts:
-        raise BudgetError(
-            no_count(together[0], devices, lowest=lowest, multiple_of=constraints.multiple_of)
-        )
+        raise BudgetError(no_count(together[0], devices, lowest=lowest, multiple_of=multiple))
     return tuple(sorted(counts))
 
 

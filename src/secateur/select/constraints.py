@@ -28,14 +28,15 @@ class Constraints:
     all for "global"; or of single groups, as a mapping from ids or glob patterns, where groups
     that nothing matches stay whole, an id counts before the patterns, and of these the last that
     matches. sparsity: one minus keep. threshold: units with a (raw) score of at least this stay.
-    min_units: no group gets smaller than this. multiple_of: counts are multiples of this, or the
-    group stays whole. tensor_parallel: so many devices can share the sharded layers equally: whole
-    heads, and of every other dimension of a weight a multiple. uniform_layers: groups at the same
-    place of repeated layers, of equal size, keep equal counts. keep_modules: glob patterns of
-    modules whose shape stays as it is. equal: glob patterns; groups of equal size that one pattern
-    matches (by their id or the module that makes them) keep equal counts. groups: ids or glob
-    patterns of the only groups to prune. include_structural: prune structural groups too. A single
-    pattern may stand alone; all become tuples.
+    min_units: no group gets smaller than this. multiple_of: layers' widths are multiples of this,
+    or the group stays whole; any number of heads does whose width is one. tensor_parallel: so
+    many devices can share the sharded layers equally: whole heads, and of every other dimension of
+    a weight a multiple. uniform_layers: groups at the same place of repeated layers, of equal
+    size, keep equal counts. keep_modules: glob patterns of modules whose shape stays as it is.
+    equal: glob patterns; groups of equal size that one pattern matches (by their id or the module
+    that makes them) keep equal counts. groups: ids or glob patterns of the only groups to prune.
+    include_structural: prune structural groups too. A single pattern may stand alone; all become
+    tuples.
     """
 
     selector: str = "uniform"
@@ -68,7 +69,7 @@ class Constraints:
         for share, name in self._shares():
             if not 0 < share <= 1:
                 raise ValueError(f"{name}={share:g}: the share that stays must be in (0, 1]")
-        if self.blocks is not None and not (0 < self.blocks < 1 or self.blocks == int(self.blocks)):
+        if self.blocks is not None and not (0 < self.blocks < 1 or self.blocks in range(1, 10**6)):
             raise ValueError(f"blocks={self.blocks:g}: a share below 1, or a whole number")
         if self.sparsity is not None and not 0 <= self.sparsity < 1:
             raise ValueError(f"sparsity={self.sparsity:g}: the share that goes must be in [0, 1)")
