@@ -122,6 +122,34 @@ def test_smollm2(smollm2: LoadedModel, smollm2_spec: str, english: str, tmp_path
     assert dense_ppl < cut_ppl < 2_000  # a model that knows nothing is at 49,152
 
 
+def test_smollm2_without_a_quarter_of_its_layers(
+    smollm2: LoadedModel, smollm2_spec: str, english: str, tmp_path: Path
+) -> None:
+    tokenizer = tokenizer_of(smollm2_spec)
+    tokens = tokenizer(english, return_tensors="pt")["input_ids"]
+    calibration, tokens = tokens[:, -WINDOW:], tokens[:, :WINDOW]
+    model, graph = smollm2.model, trace(smollm2.model, smollm2.example_inputs)
+    scores = score(graph, model, criterion="block_output", data=[{"input_ids": calibration}])
+    plan = make_plan(graph, scores, blocks=0.25)
+    assert (len(scores), len(plan.removed)) == (30, 8)
+    small: Any = cut(model, plan)
+    proof = verify(model, small, plan, smollm2.example_inputs, graph=graph)
+    assert proof.max_rel_error <= 1e-4
+    save(small, tmp_path / "out", plan=plan, tokenizer=tokenizer)
+    inputs = {"input_ids": tokens[:, :64]}
+    elsewhere = run_elsewhere(
+        "plain", tmp_path / "out", "AutoModelForCausalLM", inputs=inputs, work=tmp_path
+    )
+    assert torch.equal(elsewhere, first_output(small, inputs))
+    assert small.config.num_hidden_layers == 22
+    last = {f"model.layers.{k}": torch.tensor([-float(k)]) for k in range(30)}
+    ours, theirs = (
+        perplexity(cut(model, made), tokens) for made in (plan, make_plan(graph, last, blocks=0.25))
+    )
+    print(f"perplexity without 8 layers: by block_output {ours:.1f}, the last ones {theirs:.1f}")
+    assert ours < theirs
+
+
 def perplexity(model: nn.Module, tokens: Tensor) -> float:
     """Over windows of `WINDOW` tokens, each on its own."""
     losses = []
