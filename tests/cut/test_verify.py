@@ -100,3 +100,24 @@ def test_the_original_is_left_alone() -> None:
     assert model.training and small.training
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, before[name])
+
+
+def test_the_caller_s_tensors_are_left_as_they_were() -> None:
+    class Held(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embed, self.norm = nn.Embedding(7, 12), nn.LayerNorm(12)
+            self.out = nn.Linear(12, 2)
+            self.offset = torch.arange(3)  # neither a parameter nor a buffer
+
+        def forward(self, ids: Tensor) -> Tensor:
+            x = self.norm(self.embed(ids + self.offset))
+            out: Tensor = self.out(x * (ids.sum() > 0)) if ids.sum() > -1 else x
+            return out
+
+    model, ids = Held(), torch.tensor([[1, 2, 3]])
+    _, plan, small = planned(model, ids, keep=0.5)
+    assert plan.inexact
+    sc.verify(model, small, plan, ids)
+    tensors = [ids, model.offset, *model.state_dict(keep_vars=True).values()]
+    assert all(vars(tensor) == {} for tensor in tensors)

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from secateur.core.dims import Axis, Concat, Dim, axes_of, kept_indices, new_size
 from secateur.core.expressions import Binary, Expression, Field, Size, evaluate
@@ -39,13 +40,18 @@ _RENORMALISING = frozenset(
     # norms of weights: zero by zero at a removed unit
     "_weight_norm _weight_norm_interface".split()
 )
+_BATCH_NORMS = frozenset(
+    "native_batch_norm _native_batch_norm_legit _batch_norm_with_update cudnn_batch_norm".split()
+)
+"""Renormalising where they take the batch's statistics, as for standardised weights."""
 
 
 def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) -> list[Tensor]:
     """Outputs of `reference`, the original with removed units zeroed, with norms, means and scales
     over what the plan keeps. In evaluation mode and without gradients; the module is unchanged."""
     types = _Types(graph, plan)
-    args, kwargs = call_arguments(inputs)
+    # types are written on tensors, and these are the caller's
+    args, kwargs = tree_map_only(Tensor, Tensor.detach, call_arguments(inputs))
     ledger = _NewSizes(types=types, folded=frozenset(s.number for s in graph.scales))
     with ExitStack() as stack:
         stack.enter_context(restored(reference))
@@ -124,7 +130,7 @@ class _Renormalising(Recorder):  # type: ignore[no-untyped-call]
 
     def record(self, call: OpCall) -> None:
         super().record(call)
-        if call.name in _RENORMALISING:
+        if call.name in _RENORMALISING or (call.name in _BATCH_NORMS and call.get("training")):
             with self.paused():
                 self._redo_(call)
         elif torch.Tag.pointwise in call.func.tags and isinstance(call.out, Tensor):

@@ -7,7 +7,7 @@ a shallow copy of the dicts and lists in it, and restored whatever happens.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,12 +52,21 @@ def restored(model: nn.Module) -> Iterator[None]:
         for module, attributes, containers in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
+            _forget_types_(attributes.values())
             for container, content in containers:
                 container.clear()
                 if isinstance(container, list):
                     container.extend(content)
                 else:
                     container.update(content)
+
+
+def _forget_types_(values: Iterable[Any]) -> None:
+    """Take from tensors that are plain attributes what a trace wrote on them."""
+    for value in values:
+        if isinstance(value, Tensor):
+            for name in [name for name in vars(value) if name.startswith("_secateur")]:
+                delattr(value, name)
 
 
 def leaves_of(model: nn.Module, *, meta: bool) -> dict[int, Leaf]:

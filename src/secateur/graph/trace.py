@@ -126,7 +126,7 @@ class _Trace:
         return graph
 
     def _forward(self, args: tuple[Any, ...], kwargs: dict[str, Any], stand_ins: set[int]) -> None:
-        place = on_meta if self.meta else lambda value: value
+        place = on_meta if self.meta else Tensor.detach
         args, kwargs = tree_map_only(Tensor, place, (args, kwargs))
         for tensor in tensors_in((args, kwargs)):
             if id(tensor) not in stand_ins:
