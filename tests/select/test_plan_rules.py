@@ -177,7 +177,7 @@ def test_leaps_of_tied_groups_leave_no_gap(tied, make_scores, selector, share) -
 
 def test_counts_asked_alone_are_those_of_the_whole_solution(tied, make_scores) -> None:
     problem = make_problem(tied, make_scores(tied), None, Constraints(keep=0.5, min_units=3))
-    assert problem.coupled == {1, 2}
+    assert problem.tied == (frozenset({1, 2}),)
     for level in (0.1, 0.3, 0.5, 0.9):
         wanted = problem.wanted(level)
         solution = problem.solve(wanted)

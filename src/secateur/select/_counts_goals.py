@@ -84,6 +84,9 @@ class Goal:
         """The value nearest to what is wanted."""
         if self.allowed is None:
             return min(max(self.wanted, 1), self.size)
+        place = int(np.searchsorted(self.allowed, self.wanted))
+        if place < len(self.allowed) and self.allowed[place] == self.wanted:
+            return self.wanted
         cost = self.cost(self.allowed, scale_for([self]))
         return int(self.allowed[np.argmin(cost)])
 

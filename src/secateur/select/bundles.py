@@ -26,12 +26,14 @@ from secateur.select.ties import tied_sets
 class Bundle:
     """Groups that keep equal counts (mostly one), and the counts they may have, ascending.
 
-    asked: no selector asks for fewer; the model's own arithmetic may still end lower.
+    asked: no selector asks for fewer; the model's own arithmetic may still end lower. step: what
+    `multiple_of` makes of it here; all units may be kept that are no multiple.
     """
 
     groups: tuple[Group, ...]
     allowed: tuple[int, ...]
     asked: int = 1
+    step: int = 1
 
     @property
     def size(self) -> int:
@@ -71,7 +73,8 @@ def make_bundles(
         allowed = _allowed(together, scores, constraints, devices, step)
         if allowed != (together[0].size,):
             least = max((asked or {}).get(group.id, 0.0) for group in together)
-            bundles.append(Bundle(together, allowed, count_of(least, together[0].size)))
+            asked_for = count_of(least, together[0].size)
+            bundles.append(Bundle(together, allowed, asked_for, step))
         else:
             notes += [_left_whole(group, constraints) for group in together]
     moving = {group.id for bundle in bundles for group in bundle.groups}

@@ -83,6 +83,14 @@ class CountSolver:
         except Unsatisfiable as conflict:
             raise _impossible(conflict, self._relations, self._old, self._goals, groups) from None
 
+    @property
+    def tied(self) -> tuple[frozenset[int], ...]:
+        """Sets of axes that move together; the axes that are in none move one by one."""
+        members = self._divided.merged.members
+        sets = [frozenset(part.goals) for part in self._divided.parts]
+        sets += [frozenset(self._goals.keys() & members[n]) for n in self._divided.alone]
+        return tuple(sets)
+
     def counts(self, wanted: Mapping[int, int]) -> dict[int, int]:
         """The counts of the axes that lose units. Raises: BudgetError."""
         values = self._values(self._asked(wanted))

@@ -36,12 +36,12 @@ def plan_notes(problem: Problem, solution: Solution) -> tuple[str, ...]:
         notes.append(f"the whole model meets {problem.budget} already, so nothing is cut")
     elif problem.budget is not None and problem.room(counts) > CLOSE:
         notes.append(_gap(problem, problem.budget, problem.costs.cost(counts)))
-    step = problem.constraints.multiple_of
+    multiple = problem.constraints.multiple_of
     notes += (
-        f"{group.id}: keeps all of its {group.size} units, which multiple_of={step} lets it"
+        f"{group.id}: keeps all of its {group.size} units, which multiple_of={multiple} lets it"
         for bundle in problem.bundles
         for group in bundle.groups
-        if group.axis.index not in counts and group.size % step
+        if group.axis.index not in counts and group.size % bundle.step
     )
     notes += (note for _, note in sorted(solution.notes.items()))
     return summarised(notes)

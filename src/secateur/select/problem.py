@@ -15,9 +15,9 @@ from torch import Tensor
 
 from secateur.core.budget import MEASURED, Budget
 from secateur.core.cost import Cost
-from secateur.core.dims import Axis, Counts, axes_of, dim_size
+from secateur.core.dims import Axis, Counts, dim_size
 from secateur.core.errors import BudgetError
-from secateur.core.expressions import Field, Relation, Size, leaves
+from secateur.core.expressions import Relation, Size
 from secateur.core.graph import Graph
 from secateur.core.lookup import find
 from secateur.core.plan import Scores
@@ -142,7 +142,7 @@ class Problem:
             group.axis.index: bundle.allowed
             for bundle in self.bundles
             for group in bundle.groups
-            if group.axis.index in self.coupled and len(bundle.allowed) < bundle.size
+            if len(bundle.allowed) < bundle.size
         }
 
     @cached_property
@@ -171,31 +171,9 @@ class Problem:
         )
 
     @cached_property
-    def coupled(self) -> frozenset[int]:
-        """Axes whose counts the solver may tie to others; the rest can move one by one.
-
-        An axis is free when all that is said about it is that fields equal a size it is part of,
-        and nothing else is said about those fields.
-        """
-        definitions: dict[Field, set[Size]] = {}
-        composite = []
-        for relation in self.graph.relations:
-            sides = (relation.left, relation.right)
-            owner = next((side for side in sides if isinstance(side, Field)), None)
-            size = next((side for side in sides if isinstance(side, Size)), None)
-            if relation.op == "eq" and relation.holds and owner and size:
-                definitions.setdefault(owner, set()).add(size)
-            else:
-                composite += [leaf for side in sides for leaf in leaves(side)]
-        tied = {leaf for leaf in composite if isinstance(leaf, Size)}
-        for owner, sizes in definitions.items():
-            if len(sizes) > 1 or owner in composite:
-                tied |= sizes
-        axes = {axis.index for size in tied for axis in axes_of(size.dim)}
-        for bundle in self.bundles:
-            together = {group.axis.index for group in bundle.groups}
-            axes |= together if together & axes else set()
-        return frozenset(axes)
+    def tied(self) -> tuple[frozenset[int], ...]:
+        """Sets of axes whose counts the solver ties together; the rest move bundle by bundle."""
+        return self._solver.tied
 
 
 def _size(axis: Axis) -> Size:
