@@ -164,7 +164,7 @@ def test_flags_say_what_runs_over_an_axis() -> None:
 
         def forward(self, x: Tensor) -> Tensor:
             x = self.norm(self.a(x))
-            return self.b(x * x.shape[-1] ** -0.5)
+            return self.b(x + x.shape[-1] ** -0.5)  # what is multiplied, a weight would absorb
 
     (group,) = trace(Normed(), torch.randn(2, 4)).free
     assert group.flags == {"renormalised", "scaled"}
