@@ -132,7 +132,10 @@ class _Renormalising(Recorder):  # type: ignore[no-untyped-call]
         super().record(call)
         if call.name in _RENORMALISING or (call.name in _BATCH_NORMS and call.get("training")):
             with self.paused():
-                self._redo_(call)
+                self._redo_(call, call.args[0])
+        elif call.name == "scaled_dot_product_attention":
+            with self.paused():
+                self._redo_attention_(call)
         elif torch.Tag.pointwise in call.func.tags and isinstance(call.out, Tensor):
             with self.paused():
                 self._clear_undefined_(call.out)
@@ -148,8 +151,13 @@ class _Renormalising(Recorder):  # type: ignore[no-untyped-call]
                 removed[kept] = False
                 out.index_fill_(k, removed.nonzero().flatten(), 0)
 
-    def _redo_(self, call: OpCall) -> None:
-        source = call.args[0]
+    def _redo_attention_(self, call: OpCall) -> None:
+        """Only where positions go, over which its softmax runs: zeroed heads and widths stay."""
+        key = call.get("key")
+        if self.types.kept(dims_of(key)[-2]) is not None:
+            self._redo_(call, key)
+
+    def _redo_(self, call: OpCall, source: Tensor) -> None:
         kept = [self.types.kept(dim) for dim in dims_of(source)]
         if all(indices is None for indices in kept):
             return
