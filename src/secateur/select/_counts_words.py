@@ -22,13 +22,15 @@ _SHOWN = 6
 
 @dataclass(frozen=True)
 class Asked:
-    """What was asked for: the groups by axis, the wish for each axis, the goals made of it, and
-    the axes whose units every solution keeps."""
+    """What was asked for: the groups by axis, the wish for each axis, the goals made of it, the
+    axes whose units every solution keeps, and whether every difference needs a reason, or only
+    those for which a relation is one."""
 
     groups: Mapping[int, Group]
     wanted: Mapping[int, int]
     goals: Mapping[int, Goal]
     needed: frozenset[int]
+    every: bool = True
 
 
 def explain_changes(
@@ -58,6 +60,8 @@ def explain_changes(
         broken = next(chain(violated(mine, together), violated(mine, alone)), None)
         if values[index] == goals[index].best():
             broken = None
+        if broken is None and not asked.every:
+            continue
         kept = f"{values[index]}: "
         if index in asked.needed:
             kept = "all: every solution of its size equations does, "

@@ -96,19 +96,31 @@ class CountSolver:
         values = self._values(self._asked(wanted))
         return self._smaller(values)
 
-    def solve(self, wanted: Mapping[int, int]) -> Solution:
-        """Counts, fields and the reason for each difference. Raises: BudgetError."""
-        goals = self._asked(wanted)
-        values = self._values(goals)
+    def solve(
+        self, wanted: Mapping[int, int], *, asked: Mapping[int, int] | None = None
+    ) -> Solution:
+        """Counts, fields and the reason for each difference. Raises: BudgetError.
+
+        asked: an earlier wish; differences from it are explained instead where it breaks a
+        relation.
+        """
+        values = self._values(self._asked(wanted))
         counts = self._smaller(values)
+        every = asked is None
+        notes = self._explain(wanted if asked is None else asked, values, every=every)
+        return Solution(counts, solve_fields(self._relations, self._old, counts), notes)
+
+    def _explain(
+        self, wanted: Mapping[int, int], values: Mapping[int, int], *, every: bool
+    ) -> dict[int, str]:
+        goals = self._asked(wanted)
         needed = frozenset(
             index
             for index, goal in goals.items()
             if goal.wanted < goal.size == values[index] and needs_all(self._divided, goals, index)
         )
-        told = Asked(self._groups, wanted, goals, needed)
-        notes = explain_changes(told, self._system.constraints, values, self._relations)
-        return Solution(counts, solve_fields(self._relations, self._old, counts), notes)
+        told = Asked(self._groups, wanted, goals, needed, every)
+        return explain_changes(told, self._system.constraints, values, self._relations)
 
     def _asked(self, wanted: Mapping[int, int]) -> dict[int, Goal]:
         return {

@@ -7,6 +7,7 @@ counted, with the place where they are and how many units they were asked for an
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,9 +73,13 @@ class _Note:
 
     @property
     def kind(self) -> str:
-        """The text without what differs between layers, or between parts of one dimension."""
-        text = _PART.sub("].*:", _COUNTS.sub("asked", self.text), count=1)
-        return _UNITS.sub("units", _LAYER.sub("*", text))
+        """The text without what differs between layers."""
+        return _UNITS.sub("units", _LAYER.sub("*", _COUNTS.sub("asked", self.text)))
+
+    @property
+    def whole(self) -> str:
+        """The kind without the place in a dimension."""
+        return _PART.sub("].*:", self.kind, count=1)
 
     def counts(self) -> tuple[int, int] | None:
         """Units asked for and kept."""
@@ -92,9 +97,11 @@ def summarised(notes: Sequence[str]) -> tuple[str, ...]:
     ('layers.0.fc[0]: asked 3 of 8 units, keeps 4 (and 2 groups like it in layers.*: asked 4 to 5, \
 keep 4): x',)
     """
+    told = [_Note(note) for note in notes]
+    layers = Counter(note.kind for note in told)
     kinds: dict[str, list[_Note]] = {}
-    for note in map(_Note, notes):
-        kinds.setdefault(note.kind, []).append(note)
+    for note in told:  # axes of one dimension are alike where no other layer is
+        kinds.setdefault(note.kind if layers[note.kind] > 1 else note.whole, []).append(note)
     return tuple(_told(first, others) for first, *others in kinds.values())
 
 

@@ -71,13 +71,14 @@ class Problem:
             for group in bundle.groups
         }
 
-    def solve(self, wanted: Counts) -> Solution:
+    def solve(self, wanted: Counts, *, asked: Counts | None = None) -> Solution:
         """The nearest counts that the model's own arithmetic and the rules allow, with fields.
 
+        asked: what the notes compare the counts with, where it is not `wanted`.
         Raises: BudgetError that names the rules, where nothing satisfies them all.
         """
         with self._naming_rules():
-            return self._solver.solve({**self.whole, **wanted})
+            return self._solver.solve({**self.whole, **wanted}, asked=asked)
 
     def possible(self, wanted: Counts) -> dict[int, int]:
         """The counts of `solve` alone, for every axis that may move."""

@@ -6,8 +6,6 @@ deepest level is where the rules stop pruning; a budget that is not met there is
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from secateur.core.dims import Counts
 from secateur.core.errors import BudgetError
 from secateur.select.conflict import explain_conflict
@@ -38,18 +36,15 @@ def search(problem: Problem) -> Solution:
         fits = problem.fits(problem.possible(problem.wanted(deepest * middle / GRID)))
         shallow, deep = (shallow, middle) if fits else (middle, deep)
     level = deepest * deep / GRID
-    base = problem.solve(problem.wanted(level))
-    return _settle(problem, base, give_back(problem, base.counts, level))
+    base = problem.possible(problem.wanted(level))
+    return _settle(problem, level, base, give_back(problem, base, level))
 
 
-def _settle(problem: Problem, base: Solution, counts: Counts) -> Solution:
-    """The counts with their fields; a note stays where the count is still the one it explains."""
-    final = problem.solve({**problem.whole, **counts})
-    if not problem.fits(final.counts):  # the solver would rather have it otherwise
-        return base
-    notes = {
-        index: note
-        for index, note in base.notes.items()
-        if final.counts.get(index) == base.counts.get(index)
-    }
-    return replace(final, notes=notes)
+def _settle(problem: Problem, level: float, base: Counts, counts: Counts) -> Solution:
+    """The counts with their fields, and why they are not those of the level where sizes are
+    tied."""
+    wanted = problem.wanted(level)
+    asked = {n: wanted[n] for together in problem.tied for n in together}
+    final = problem.solve(counts, asked=asked)
+    # the solver might rather have it otherwise
+    return final if problem.fits(final.counts) else problem.solve(base, asked=asked)
