@@ -87,6 +87,7 @@ def main() -> int:
     arguments = _arguments()
     zoos = arguments.zoos or lookup.names(zoo_run.ZOOS)
     torch.set_num_threads(1)
+    zoo_run.warm_up()
     good = True
     for zoo in zoos:
         run = Run(

@@ -76,6 +76,15 @@ def measure(zoo: str, name: str, *, seed: int, cuts: Sequence[str]) -> dict[str,
     return line
 
 
+def warm_up() -> None:
+    """What the first trace, cut and proof of a process import and compile, for every fork."""
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    inputs = torch.randn(1, 3, 2, 2)
+    subject = Subject(model.eval(), inputs, trace(model, inputs), outputs_of(model, inputs), 0)
+    for cut in CUTS:
+        assert "error" not in measure_cut(subject, cut)
+
+
 def described(graph: Graph, model: nn.Module) -> dict[str, Any]:
     """What the trace found."""
     pinned = Counter(re.sub(r"\d+", "#", g.pinned) for g in graph.groups if g.pinned is not None)
