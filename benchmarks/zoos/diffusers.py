@@ -1,3 +1,4 @@
+# ruff: noqa: E501, C408 - tables with one line a model
 """Diffusers' networks from tiny configurations: U-Nets, diffusion transformers, autoencoders.
 
 One line a network: its class, what its configuration differs by from the class's own, and the
@@ -80,8 +81,8 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], Callable[[], Any]]] = {
     ),
     "unet_1d": (
         "UNet1DModel",
-        dict(block_out_channels=(16, 24), layers_per_block=1, in_channels=3, out_channels=3,
-             extra_in_channels=32, sample_size=16,
+        dict(block_out_channels=(32, 64), layers_per_block=1, in_channels=3, out_channels=3,
+             extra_in_channels=64, sample_size=16,
              down_block_types=("DownBlock1DNoSkip", "AttnDownBlock1D"),
              up_block_types=("AttnUpBlock1D", "UpBlock1DNoSkip")),
         lambda: {"sample": torch.randn(1, 3, 16), "timestep": torch.tensor([7])},

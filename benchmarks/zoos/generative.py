@@ -6,6 +6,7 @@ and embeddings of the original; widths are neither all equal nor all powers of t
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +24,7 @@ class DcganGenerator(nn.Module):
         super().__init__()
         sizes = [noise, width * 4, width * 2, width]
         layers: list[nn.Module] = []
-        for k, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for k, (a, b) in enumerate(itertools.pairwise(sizes)):
             stride, padding = (1, 0) if k == 0 else (2, 1)
             layers += [nn.ConvTranspose2d(a, b, 4, stride, padding, bias=False)]
             layers += [nn.BatchNorm2d(b), nn.ReLU()]
@@ -102,9 +103,7 @@ class StyleGanGenerator(nn.Module):
         )
         self.constant = nn.Parameter(torch.randn(1, 36, 4, 4))
         widths = [36, 36, 24, 20]
-        self.convs = nn.ModuleList(
-            ModulatedConv(a, b, 28) for a, b in zip(widths, widths[1:], strict=False)
-        )
+        self.convs = nn.ModuleList(ModulatedConv(a, b, 28) for a, b in itertools.pairwise(widths))
         self.to_rgb = nn.ModuleList(
             ModulatedConv(width, 3, 28, demodulate=False) for width in widths[1:]
         )

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables with one line a model
 """torch.nn's own layers and the ways in which people write a forward: one small module each.
 
 Recurrent layers, attention and transformers of torch.nn; parametrised, tied and shared weights;
@@ -356,6 +357,7 @@ class Cached(nn.Module):
         super().__init__()
         self.width = 24
         self.into = nn.Linear(10, self.width)
+        self.frequency = nn.Parameter(torch.rand(self.width))
         self.position: Tensor | None = None
         self.cache: dict[int, Tensor] = {}
         self.qkv, self.head = nn.Linear(self.width, 3 * self.width), nn.Linear(self.width, 5)
@@ -369,8 +371,8 @@ class Cached(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.into(x)
         if self.position is None or self.position.shape[0] != x.shape[1]:
-            angles = torch.arange(x.shape[1])[:, None] / torch.arange(1, hidden.shape[-1] + 1)
-            self.position = torch.sin(angles.to(hidden.dtype))
+            steps = torch.arange(x.shape[1], dtype=hidden.dtype)
+            self.position = torch.sin(steps[:, None] * self.frequency)
         q, k, v = self.qkv(hidden + self.position).split(self.width, dim=-1)
         scores = q @ k.transpose(1, 2) / self.width**0.5 + self._bias(x.shape[1])
         return self.head(hidden + scores.softmax(-1) @ v)
