@@ -33,6 +33,7 @@ def agrees(func: torch._ops.OpOverload, *args, **kwargs) -> bool:
 
 
 POINTWISE = [f for f, quick in QUICK.items() if quick.__name__ == "_pointwise"]
+IN_PLACE = [f for f, quick in QUICK.items() if quick.__name__ == "_in_place"]
 SHAPES = [(), (5,), (1,), (2, 3), (2, 1, 3), (1, 4, 1, 1), (2, 1, 3, 3), (2, 4, 3, 5), (1, 1, 2, 2)]
 
 
@@ -62,6 +63,44 @@ def test_pointwise(func) -> None:
             else:
                 applied += agrees(func, own)
     assert applied
+
+
+@pytest.mark.parametrize("func", IN_PLACE, ids=str)
+def test_in_place(func) -> None:
+    binary = "other" in {argument.name for argument in func._schema.arguments}
+    for shape, dtype in itertools.product(SHAPES, TYPES):
+        for own in layouts_of(meta(*shape, dtype=dtype))[:3]:
+            others = [
+                meta(*s, dtype=dtype) for s in SHAPES if fits(shape, s) and len(s) <= len(shape)
+            ]
+            others = [o for o in others if torch.broadcast_shapes(o.shape, shape) == shape]
+            rest = (
+                [(o,) for o in (*others, 2.0)]
+                if binary
+                else [(0.0, 1.0)]
+                if "clamp" in str(func)
+                else [()]
+            )
+            for more in rest:
+                before = layouts(own)
+                assert QUICK[func](own, *more) is own
+                assert func(own, *more) is own and layouts(own) == before
+    if binary:
+        assert QUICK[func](meta(3), meta(2, 3)) is None
+        assert QUICK[func](meta(3), meta(3, dtype=torch.float64)) is None
+
+
+def test_mean() -> None:
+    applied = 0
+    for shape, keep, dtype in itertools.product(SHAPES[1:], (False, True), TYPES):
+        for x in layouts_of(meta(*shape, dtype=dtype)):
+            n = len(shape)
+            for dims in ([0], [-1], [n - 1], list(range(n)), [0, n - 1], [-2, -1], []):
+                if dims == [] or (len({d % n for d in dims}) == len(dims) and -n <= min(dims)):
+                    applied += agrees(aten.mean.dim, x, dims, keep)
+    assert applied
+    assert QUICK[aten.mean.dim](meta(2, 3), [5]) is None
+    assert QUICK[aten.mean.dim](meta(2, 3), [0, -2]) is None
 
 
 def layouts_of(x: Tensor) -> list[Tensor]:

@@ -52,6 +52,9 @@ def _all_but(k: int, n: int) -> list[int]:
 def _two_sums(tensor: Tensor, term: Term) -> tuple[Tensor, Tensor]:
     """Sums of the terms of each row, and of each column, of a tensor seen as a matrix."""
     rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+    if rows * columns <= _BLOCK.get(tensor.device.type, _ELSEWHERE):
+        terms = _terms(tensor.reshape(rows, columns), term)
+        return terms.sum(1).double(), terms.sum(0).double()
     first = torch.zeros(rows, dtype=torch.float64, device=tensor.device)
     rest = torch.zeros(columns, dtype=torch.float64, device=tensor.device)
     height = max(1, _BLOCK.get(tensor.device.type, _ELSEWHERE) // max(columns, 1))

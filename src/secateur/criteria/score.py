@@ -112,6 +112,9 @@ def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict
             if name not in known:
                 known[name] = marginals(tensors[name], rule.TERM)
             dim = graph.tensors[name].dims[member.dim]
+            if dim == (group.axis,):
+                total_U += known[name][member.dim]
+                continue
             for rows in unit_rows(known[name][member.dim], 0, dim, group.axis):
                 total_U += rows.sum(1)
         scores[group.id] = total_U ** (1 / rule.POWER)

@@ -162,6 +162,10 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Move arguments so that floats are computed on meta and integers on the CPU."""
+        if not tensors_of(args, kwargs) and not any(isinstance(a, torch.device) for a in args):
+            asked = kwargs.get("device")
+            integers = asked is not None and _creates_integers(func, args, kwargs)
+            return args, ({**kwargs, "device": torch.device("cpu")} if integers else kwargs)
         flat, spec = tree_flatten((args, kwargs))
         tensors = [item for item in flat if isinstance(item, Tensor)]
         if any(tensor.is_meta for tensor in tensors):
@@ -265,10 +269,13 @@ def _creates_integers(
     return name in ("randint", "randperm", "tril_indices", "triu_indices")
 
 
+_RULES = all_rules()
+
+
 @cache
 def rule_for(func: torch._ops.OpOverload) -> Rule | None:
     """The rule of an operator: by name, by the name of its functional form, or pointwise."""
-    rules, name = all_rules(), func._schema.name.rpartition("::")[2]
+    rules, name = _RULES, func._schema.name.rpartition("::")[2]
     if name in _WITHOUT_TENSORS:
         return None
     functional = name[:-1] if name.endswith("_") and not name.endswith("__") else name

@@ -36,6 +36,7 @@ class Freezer:
     def __init__(self) -> None:
         self.axes: dict[Atom, Axis] = {}
         self._dims: dict[Product, Dim] = {}
+        self._tensors: dict[Dims, tuple[Dim, ...]] = {}
 
     def dim(self, product: Product) -> Dim:
         """The frozen form of a product."""
@@ -47,7 +48,10 @@ class Freezer:
 
     def dims(self, products: Dims) -> tuple[Dim, ...]:
         """The frozen form of a tensor's types."""
-        return tuple(self.dim(product) for product in products)
+        known = self._tensors.get(products)
+        if known is None:
+            known = self._tensors[products] = tuple(self.dim(product) for product in products)
+        return known
 
     def _factor(self, atom: Atom) -> Factor:
         if atom.parts is not None:

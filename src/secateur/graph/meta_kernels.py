@@ -129,6 +129,19 @@ def _pointwise(*operands: Any, **rest: Any) -> Tensor | None:
     return _new(shape, dtype) if shape is not None else None
 
 
+def _in_place(own: Tensor, *operands: Any, **rest: Any) -> Tensor | None:
+    """The tensor itself, where what is written into it fits and needs no conversion."""
+    if not own.dtype.is_floating_point:
+        return None
+    for operand in operands:
+        if isinstance(operand, Tensor):
+            if operand.dtype is not own.dtype or _broadcast(own.shape, operand.shape) != own.shape:
+                return None
+        elif type(operand) is complex:
+            return None
+    return own
+
+
 def _broadcast(first: Shape, second: Shape) -> Shape | None:
     if first == second:
         return first
@@ -281,16 +294,40 @@ def _softmax(x: Tensor, dim: int, half_to_float: bool) -> Tensor | None:
     return _new(x.shape, x.dtype) if fits and _plain(x) else None
 
 
+def _mean(
+    x: Tensor,
+    dim: Sequence[int] | None,
+    keepdim: bool = False,
+    *,
+    dtype: torch.dtype | None = None,
+) -> Tensor | None:
+    n = x.dim()
+    if not dim or dtype is not None or not x.dtype.is_floating_point or not _plain(x):
+        return None
+    if not all(-n <= d < n for d in dim) or len({d % n for d in dim}) < len(dim):
+        return None
+    gone = {d % n for d in dim}
+    kept = (1 if k in gone else size for k, size in enumerate(x.shape) if keepdim or k not in gone)
+    return _new(tuple(kept), x.dtype)
+
+
 _UNARY = (
     "abs clamp clamp_max clamp_min cos elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu "
     "log mish neg pow.Tensor_Scalar reciprocal relu rsqrt sigmoid silu sin softplus sqrt tanh"
 )
 _BINARY = "add.Tensor div.Tensor maximum minimum mul.Tensor sub.Tensor"
 
+_IN_PLACE = (
+    "add_.Tensor clamp_ div_.Tensor elu_ gelu_ hardsigmoid_ hardswish_ hardtanh_ leaky_relu_ "
+    "mish_ mul_.Tensor relu_ sigmoid_ silu_ sub_.Tensor tanh_"
+)
+
 
 def _table() -> dict[torch._ops.OpOverload, Quick]:
     named: dict[str, Quick] = {
         **dict.fromkeys(f"{_UNARY} {_BINARY}".split(), _pointwise),
+        **dict.fromkeys(_IN_PLACE.split(), _in_place),
+        "mean.dim": _mean,
         "convolution": _convolution,
         "native_batch_norm": _batch_norm,
         "native_layer_norm": _layer_norm,
