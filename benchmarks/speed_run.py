@@ -1,27 +1,34 @@
 """One tool on one model, from trace to cut, in a process of its own: prints one JSON object.
 
-Half of every group is removed by L2 norm and the classifier kept. A Llama shape on the meta device
-has no weights, so it is planned to half its MACs with random scores. Times are wall clock, memory
-is the peak of the resident set above what the loaded model takes.
+    python benchmarks/speed_run.py TOOL MODEL [--threads 1]
+
+Half of every group is removed by L2 norm and the classifier kept. Seconds are wall clock and
+processor time; memory is the peak of the resident set above what the loaded model takes. After the
+clock has stopped the cut model must run.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import resource
 import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
+from speed_models import META, build, declared_heads, heads_rewritten_, ignored_layers
 from torch import nn
 
-LLAMA = "llama-7b-shape"
+STATUS, PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("tool", choices=("secateur", "torch-pruning"))
+    parser.add_argument("tool", choices=tuple(TOOLS))
     parser.add_argument("model")
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
@@ -29,84 +36,138 @@ def main() -> None:
     from torchvision_ops import define_torchvision_ops  # only children have it on their path
 
     define_torchvision_ops()
-    print(json.dumps(TOOLS[arguments.tool](arguments.model)))
-
-
-def secateur(name: str) -> dict[str, Any]:
-    """Seconds of each step and the peak memory; the model is new each time, so nothing is warm."""
-    import secateur as sc
-
-    model, inputs = build(name)
-    before, seconds = peak_mib(), dict[str, float]()
-    clock = Clock(seconds)
-    graph = sc.trace(model, inputs)
-    clock.lap("trace")
-    criterion = "random" if name == LLAMA else "l2"
-    scores = sc.score(graph, model, criterion=criterion)
-    clock.lap("score")
-    budget = {"budget": "macs=50%"} if name == LLAMA else {"keep": 0.5}
-    plan = sc.plan(graph, scores, **budget)
-    clock.lap("plan")
-    small = sc.cut(model, plan)
-    clock.lap("cut")
-    peak = peak_mib() - before
-    return summary(seconds, peak, parameters(model), parameters(small))
-
-
-def torch_pruning(name: str) -> dict[str, Any]:
-    """The same with Torch-Pruning's group magnitude pruner, as its documentation has it."""
-    import torch_pruning as tp
-
-    model, inputs = build(name)
-    dense, before, seconds = parameters(model), peak_mib(), dict[str, float]()
-    clock = Clock(seconds)
-    classifier = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == 1000]
-    heads = {m: m.num_heads for m in model.modules() if isinstance(m, nn.MultiheadAttention)}
-    pruner = tp.pruner.BasePruner(
-        model,
-        inputs,
-        importance=tp.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=0.5,
-        ignored_layers=classifier,
-        num_heads=heads,
+    model, inputs = build(arguments.model)
+    dense = parameters(model)
+    steps, prepare = Steps(), TOOLS[arguments.tool]
+    run = prepare(arguments.model, model, inputs)
+    gc.collect()
+    before = resident_mib()
+    small = run(steps)
+    extra = peak_mib() - before
+    if arguments.model != META:
+        call(small, inputs)
+    print(
+        json.dumps(
+            {
+                "wall_s": steps.wall,
+                "cpu_s": steps.cpu,
+                "total_wall_s": round(sum(steps.wall.values()), 4),
+                "total_cpu_s": round(sum(steps.cpu.values()), 4),
+                "extra_mib": round(extra, 1),
+                "params": [dense, parameters(small)],
+            }
+        )
     )
-    clock.lap("trace")
-    pruner.step()
-    clock.lap("plan and cut")
-    return summary(seconds, peak_mib() - before, dense, parameters(model))
 
 
-def build(name: str) -> tuple[nn.Module, Any]:
-    """A model with random weights in evaluation mode, and its example inputs."""
-    torch.manual_seed(0)
-    if name == LLAMA:
-        from transformers import LlamaConfig, LlamaForCausalLM
+class Steps:
+    """Writes wall and processor seconds since the last lap; starts when the first step does."""
 
-        with torch.device("meta"):
-            llama = LlamaForCausalLM(LlamaConfig())
-        return llama.eval(), {"input_ids": torch.ones(1, 128, dtype=torch.long), "use_cache": False}
-    import torchvision
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+        self.last = (0.0, 0.0)
 
-    return torchvision.models.get_model(name, weights=None).eval(), torch.randn(1, 3, 224, 224)
-
-
-class Clock:
-    """Writes the seconds since the last lap."""
-
-    def __init__(self, seconds: dict[str, float]) -> None:
-        self.seconds = seconds
-        self.start = time.perf_counter()
+    def start(self) -> None:
+        """Set the clock."""
+        self.last = (time.perf_counter(), time.process_time())
 
     def lap(self, name: str) -> None:
         """End a step."""
-        now = time.perf_counter()
-        self.seconds[name] = round(now - self.start, 4)
-        self.start = now
+        now = (time.perf_counter(), time.process_time())
+        self.wall[name] = round(now[0] - self.last[0], 4)
+        self.cpu[name] = round(now[1] - self.last[1], 4)
+        self.last = now
+
+
+Run = Callable[[Steps], nn.Module]
+
+
+def secateur(name: str, model: nn.Module, inputs: Any) -> Run:
+    """A new module; the dense one stays."""
+    import secateur as sc
+
+    def run(steps: Steps) -> nn.Module:
+        steps.start()
+        graph = sc.trace(model, inputs)
+        steps.lap("trace")
+        scores = sc.score(graph, model, criterion="random" if name == META else "l2")
+        steps.lap("score")
+        how: dict[str, Any] = {"budget": "macs=50%"} if name == META else {"keep": 0.5}
+        plan = sc.plan(graph, scores, **how)
+        steps.lap("plan")
+        small = sc.cut(model, plan)
+        steps.lap("cut")
+        return small
+
+    return run
+
+
+def torch_pruning(name: str, model: nn.Module, inputs: Any) -> Run:
+    """Its group magnitude pruner, as its documentation has it; the model itself becomes small."""
+    import torch_pruning as tp
+
+    ignored, heads = ignored_layers(model), declared_heads(model)
+
+    def run(steps: Steps) -> nn.Module:
+        steps.start()
+        pruner = tp.pruner.BasePruner(
+            model,
+            inputs,
+            importance=tp.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=0.5,
+            ignored_layers=ignored,
+            num_heads=heads,
+        )
+        steps.lap("trace")
+        pruner.step()
+        heads_rewritten_(model)
+        steps.lap("plan and cut")
+        return model
+
+    return run
+
+
+def torch_kirigami(name: str, model: nn.Module, inputs: Any) -> Run:
+    """Half of every channel domain by group magnitude, as its quick start has it."""
+    from torch_kirigami import DependencyGraph
+    from torch_kirigami.pruning import ChannelRatio, Greedy, GroupMagnitude, Pruner
+
+    def run(steps: Steps) -> nn.Module:
+        steps.start()
+        graph = DependencyGraph.build(model, args=(inputs,))
+        pruner = Pruner(model, graph=graph)
+        steps.lap("trace")
+        candidates = pruner.discover_candidates()
+        small, _ = pruner.prune(
+            candidates, budget=ChannelRatio(0.5), strategy=Greedy(GroupMagnitude(p=2))
+        )
+        steps.lap("plan and cut")
+        return small
+
+    return run
+
+
+def resident_mib() -> float:
+    """Resident memory now, from which the peak counts afterwards."""
+    with suppress(OSError):
+        PEAK.write_text("5", encoding="ascii")  # resets VmHWM
+        return _status_mib("VmRSS")
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def peak_mib() -> float:
-    """Peak resident memory of this process so far."""
+    """Peak of the resident memory."""
+    with suppress(OSError):
+        return _status_mib("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _status_mib(field: str) -> float:
+    for line in STATUS.read_text(encoding="ascii").splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise OSError(f"no {field} in {STATUS}")
 
 
 def parameters(model: nn.Module) -> int:
@@ -114,16 +175,16 @@ def parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def summary(seconds: dict[str, float], peak: float, dense: int, pruned: int) -> dict[str, Any]:
-    return {
-        "seconds": seconds,
-        "total_s": round(sum(seconds.values()), 3),
-        "extra_mib": round(peak, 1),
-        "params": [dense, pruned],
-    }
+def call(model: nn.Module, inputs: Any) -> None:
+    """One forward of the cut model: an error here is a cut that is not one."""
+    with torch.no_grad():
+        if isinstance(inputs, Mapping):
+            model(**inputs)
+        else:
+            model(inputs)
 
 
-TOOLS = {"secateur": secateur, "torch-pruning": torch_pruning}
+TOOLS = {"secateur": secateur, "torch-pruning": torch_pruning, "torch-kirigami": torch_kirigami}
 
 if __name__ == "__main__":
     main()
