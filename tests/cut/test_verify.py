@@ -121,3 +121,35 @@ def test_the_caller_s_tensors_are_left_as_they_were() -> None:
     sc.verify(model, small, plan, ids)
     tensors = [ids, model.offset, *model.state_dict(keep_vars=True).values()]
     assert all(vars(tensor) == {} for tensor in tensors)
+
+
+def test_a_cache_that_a_model_returns_gets_smaller_with_its_heads() -> None:
+    class Cache:
+        def __init__(self) -> None:
+            self.keys: list[Tensor] = []
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.key, self.out = nn.Linear(6, 8), nn.Linear(8, 6)
+
+        def forward(self, x: Tensor, cache: Cache) -> Tensor:
+            cache.keys.append(self.key(x))
+            out: Tensor = self.out(cache.keys[-1].relu())
+            return out
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = Layer()
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Cache]:
+            cache = Cache()
+            return self.layer(x, cache), cache
+
+    model, inputs = Model(), torch.randn(2, 6)
+    _, plan, small = planned(model, inputs, keep=0.5)
+    assert list(plan.keep) == ["layer.key.weight[0]"]
+    assert small(inputs)[1].keys[0].shape == (2, 4)
+    proof = sc.verify(model, small, plan, inputs, dtype=torch.float64)
+    assert proof.groups_checked == 1 and proof.max_rel_error < 1e-12

@@ -1,7 +1,9 @@
 """Run a saved model in a process that has nothing of this one: `python elsewhere.py ...`.
 
-`plain FOLDER CLASS INPUTS OUT` uses transformers alone, `secateur FOLDER MODULE:FUNCTION INPUTS
-OUT` uses `secateur.storage.load`. INPUTS and OUT are safetensors files.
+`plain FOLDER CLASS INPUTS OUT` uses transformers alone, where secateur cannot be imported;
+`sharded ...` the same, by transformers' own tensor parallelism on the processes that run it;
+`secateur FOLDER MODULE:FUNCTION INPUTS OUT` uses `secateur.storage.load`. INPUTS and OUT are
+safetensors files.
 """
 
 from __future__ import annotations
@@ -22,14 +24,20 @@ HERE = Path(__file__).parent
 
 
 def run_elsewhere(
-    kind: str, folder: Path, name: str, *, inputs: Mapping[str, Tensor], work: Path
+    kind: str,
+    folder: Path,
+    name: str,
+    *,
+    inputs: Mapping[str, Tensor],
+    work: Path,
+    devices: int = 1,
 ) -> Tensor:
-    """The first output of the saved model, computed in a new process."""
+    """The first output of the saved model, computed in a new process (in `devices` of them)."""
     save_file(dict(inputs), work / "inputs.safetensors")
     places = [str(HERE.parents[1] / "src"), str(HERE), str(HERE.parent / "zoo")]
-    if kind == "plain":
-        places.remove(str(HERE.parents[1] / "src"))
-    command = [sys.executable, __file__, kind, str(folder), name]
+    launcher = ["-m", "torch.distributed.run", f"--nproc_per_node={devices}", "--standalone"]
+    first = [sys.executable, *(launcher if devices > 1 else [])]
+    command = [*first, __file__, kind, str(folder), name]
     subprocess.run(
         [*command, str(work / "inputs.safetensors"), str(work / "out.safetensors")],
         check=True,
@@ -39,13 +47,15 @@ def run_elsewhere(
 
 
 def _model(kind: str, folder: str, name: str) -> Any:
-    if kind == "plain":
+    if kind != "secateur":
+        sys.modules["secateur"] = None  # type: ignore[assignment]  # any import of it fails
         from torchvision_ops import define_torchvision_ops
 
         define_torchvision_ops()
         import transformers
 
-        return getattr(transformers, name).from_pretrained(folder)
+        sharding = {"tp_plan": "auto"} if kind == "sharded" else {}
+        return getattr(transformers, name).from_pretrained(folder, **sharding)
     from secateur.storage import load
 
     module, _, function = name.partition(":")
@@ -57,8 +67,13 @@ def main(kind: str, folder: str, name: str, inputs: str, out: str) -> None:
     model = _model(kind, folder, name).eval()
     tensors = load_file(inputs)
     with torch.no_grad():
-        result = model(**tensors) if kind == "plain" else model(*tensors.values())
+        result = model(*tensors.values()) if kind == "secateur" else model(**tensors)
     first = result if isinstance(result, Tensor) else result[0]
+    if kind == "sharded":
+        query: Any = model.model.layers[0].self_attn.q_proj.weight
+        assert len(query.to_local()) * torch.distributed.get_world_size() == len(query)
+        if torch.distributed.get_rank() > 0:
+            return
     save_file({"out": first.contiguous()}, out)
 
 

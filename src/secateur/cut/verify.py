@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from secateur.core.copies import copied
 from secateur.core.depth import renumbered, within, without_blocks
-from secateur.core.dims import Counts, Dim, axes_of, new_size
+from secateur.core.dims import Counts, Dim, axes_of, dim_size, kept_indices, new_size
 from secateur.core.errors import CutError, ProofError
 from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Call, Graph
@@ -119,7 +119,9 @@ def _compare_masked(
     where that divides zero by zero, as a weight norm does. Raises: ProofError when unequal."""
     reference = _cast(masked(model, plan), dtype)
     with without_depth(reference, graph, plan.removed) as kept:
-        found = _compared(outputs, plan, lambda: kept(_run(reference, inputs)))
+        found = _compared(
+            outputs, plan, lambda: kept(_as_cut(_run(reference, inputs), graph, plan))
+        )
     if found is not None and not found.equal:
         raise ProofError(
             f"the cut model differs from the masked original by {found.absolute:.3g} "
@@ -144,7 +146,9 @@ def _compare_corrected(
     try:
         with without_depth(reference, graph, plan.removed) as kept:
             found = _compared(
-                outputs, plan, lambda: kept(run_emulated(reference, plan, graph, inputs))
+                outputs,
+                plan,
+                lambda: kept(_as_cut(run_emulated(reference, plan, graph, inputs), graph, plan)),
             )
     except (RuntimeError, ValueError, TypeError, LookupError, AssertionError, ProofError):
         return None
@@ -200,6 +204,22 @@ def _compared(
     absolute, relative = difference(outputs, expected)
     name = str(expected[0].dtype).removeprefix("torch.") if expected else "nothing"
     return _Comparison(absolute, relative, precision.dtype, name, frozenset(plan.keep))
+
+
+def _as_cut(outputs: list[Tensor], graph: Graph, plan: Plan) -> list[Tensor]:
+    """Outputs of the reference at the kept indices: a cache that a model returns gets smaller
+    with its heads."""
+    keep = plan.kept_units()
+    if len(outputs) != len(graph.outputs) or not keep:
+        return outputs
+    found = []
+    for tensor, dims in zip(outputs, graph.outputs, strict=True):
+        for k, dim in enumerate(dims if tensor.dim() == len(dims) else ()):
+            cut_here = any(axis.index in keep for axis in axes_of(dim))
+            if cut_here and tensor.shape[k] == dim_size(dim):
+                tensor = tensor.index_select(k, kept_indices(dim, keep).to(tensor.device))
+        found.append(tensor)
+    return found
 
 
 def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:

@@ -6,9 +6,9 @@ children the call also says what a residual block is found by (`core.blocks`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from types import TracebackType
 from typing import Any
 
@@ -33,22 +33,35 @@ class LiveCall:
     plain: bool = False
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Tensors of a nested output: tuples, lists, dicts and objects with attributes."""
+def tensors_in(value: Any, *, outside: Container[int] = ()) -> Iterator[Tensor]:
+    """Tensors of a nested output: tuples, lists, dicts and objects with attributes; not those in
+    objects whose `id` is in `outside`."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, Mapping):
         for item in value.values():
-            yield from tensors_in(item)
+            yield from tensors_in(item, outside=outside)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors_in(item)
-    elif isinstance(getattr(value, "__dict__", None), dict) and not isinstance(
-        value, (nn.Module, type)
-    ):
+            yield from tensors_in(item, outside=outside)
+    elif id(value) not in outside and _has_attributes(value):
         for item in vars(value).values():
             if isinstance(item, (Tensor, tuple, list)):
-                yield from tensors_in(item)
+                yield from tensors_in(item, outside=outside)
+
+
+def _has_attributes(value: Any) -> bool:
+    held = getattr(value, "__dict__", None)
+    return isinstance(held, dict) and not isinstance(value, (nn.Module, type))
+
+
+_PLAIN = frozenset({Tensor, nn.Parameter, tuple, list, dict, bool, int, float, str, type(None)})
+
+
+def _is_state(value: Any) -> bool:
+    """Whether an object is neither a tensor, nor a collection, nor a dataclass of results."""
+    collection = isinstance(value, (Tensor, Mapping, tuple, list))
+    return not collection and not is_dataclass(value) and _has_attributes(value)
 
 
 def given_to(args: Any, kwargs: Any) -> Iterator[Tensor]:
@@ -75,6 +88,9 @@ class CallWatch:
     ) -> None:
         self.recording, self.names, self.calls = recording, names, calls
         self._entered: list[tuple[nn.Module, int]] = []
+        self.carried: dict[int, Any] = {}
+        """Objects that modules hand on to each other, by `id`: caches that a forward fills. What
+        they hold is the model's own state, whatever it returns."""
 
     def __enter__(self) -> None:
         self._hooks = (
@@ -100,6 +116,10 @@ class CallWatch:
 
     def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
         recording, begun = self.recording, len(self.recording.ops)
+        # what the caller hands to the model itself is the caller's
+        for value in () if self.names.get(id(module)) == "" else (*args, *kwargs.values()):
+            if type(value) not in _PLAIN and _is_state(value):
+                self.carried[id(value)] = value
         for entered, start in reversed(self._entered):
             if entered is module:
                 begun = start

@@ -30,6 +30,7 @@ from secateur.graph.calls import CallWatch, LiveCall, picked_by_number, tensors_
 from secateur.graph.dispatch import LiveValue, Recorder, Recording
 from secateur.graph.folding import fold_sites
 from secateur.graph.freeze import Freezer, make_groups, make_relations, relevant, settle
+from secateur.graph.numbering import pin_numbers
 from secateur.graph.scales import Site, tagged_roots
 from secateur.graph.sized_ints import Ledger, sized_number
 from secateur.graph.snapshot import Leaf, leaves_of, on_meta, restored, swap_in
@@ -138,7 +139,7 @@ class _Trace:
                 tagged_reads(self.model, self.ledger) as read,
                 visible_functionals(),
                 tagged_roots(sized_number),
-                self._module_hooks(),
+                self._module_hooks() as watch,
                 warnings.catch_warnings(),
                 recorder,
                 Arrivals(self.ledger, recorder),
@@ -153,11 +154,12 @@ class _Trace:
         self.finals = list(tensors_in(out))
         if self.recording.keep_ops:
             self.inputs = [dims_of(tensor) for tensor in tensors_in((args, kwargs))]
-        for tensor in self.finals:
+        pin_numbers(self.finals)
+        for tensor in tensors_in(out, outside=watch.carried):
             for product in dims_of(tensor):
                 pin(product, "an output of the model")
-            if self.recording.keep_ops:
-                self.outputs.append(value_of(tensor, self.recording))
+        if self.recording.keep_ops:
+            self.outputs += [value_of(tensor, self.recording) for tensor in self.finals]
 
     def _fold(self, names: Mapping[int, str]) -> dict[Site, tuple[Rows, ...]]:
         """The weights that absorb the scales of the last forward."""
@@ -204,15 +206,15 @@ class _Trace:
         )
 
     @contextmanager
-    def _module_hooks(self) -> Iterator[None]:
+    def _module_hooks(self) -> Iterator[CallWatch]:
         names = {id(module): name for name, module in reversed(list(self.model.named_modules()))}
         watch = CallWatch(self.recording, names, self.calls)
         if self.recording.keep_ops:
             with watch, picked_by_number(self.model, names) as self.containers:
-                yield
+                yield watch
         else:
             with watch:
-                yield
+                yield watch
 
     def _freeze(self, leaves: Mapping[int, Leaf]) -> Graph:
         freezer = Freezer()
