@@ -176,7 +176,10 @@ def write_overview(folder: Path) -> None:
     ]
     rows = [_overview_row(body, name) for body in bodies for name in CUTS]
     short = [
-        text for body in bodies for text in _not_passed(body["models"]) if text.startswith("- ")
+        text.replace("- ", f"- {body['about']['zoo']}: ", 1)
+        for body in bodies
+        for text in _not_passed(body["models"])
+        if text.startswith("- ")
     ]
     tail = ["", "Not passed:", "", *short] if short else ["", "Every model of every zoo passes."]
     if bodies:
