@@ -34,7 +34,7 @@ from secateur.graph.types import Atom, Dims, Product, concat, fresh_all, leading
 
 _RENORMALISING = frozenset(
     "native_layer_norm _fused_rms_norm native_group_norm mean var std var_mean std_mean _softmax "
-    "_log_softmax _safe_softmax amax amin prod logsumexp "
+    "_log_softmax _safe_softmax amax amin prod logsumexp topk "
     # sums of activations, which a zeroed parameter does not always make zero: elu(x) + 1
     "sum bmm baddbmm cumsum linalg_vector_norm "
     # norms of weights: zero by zero at a removed unit
@@ -167,6 +167,8 @@ class _Renormalising(Recorder):  # type: ignore[no-untyped-call]
             k: self._compact(v) if isinstance(v, Tensor) else v for k, v in call.kwargs.items()
         }
         compact = call.func(*args, **kwargs)
+        if call.name == "topk":
+            compact = _numbered_as_before(call, kept, compact)
         many = call.returns_many
         for full, part in zip(
             call.out if many else [call.out], compact if many else [compact], strict=True
@@ -194,6 +196,13 @@ class _Renormalising(Recorder):  # type: ignore[no-untyped-call]
             for k, (size, indices) in enumerate(zip(full.shape, index, strict=True))
         ]
         full[tuple(grid)] = part
+
+
+def _numbered_as_before(call: OpCall, kept: Sequence[Tensor | None], compact: Any) -> list[Tensor]:
+    """The largest few of what is kept, with their indices in the original."""
+    values, indices = compact
+    along = kept[call.get("dim", -1)]
+    return [values, indices if along is None else along[indices]]
 
 
 def _resize_(call: OpCall, args: list[Any], dims: Dims, types: _Types) -> None:

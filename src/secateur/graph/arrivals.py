@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from secateur.graph.call import OpCall, dims_of, wrap
 from secateur.graph.dispatch import Recorder
+from secateur.graph.numbering import counts_of
 from secateur.graph.recurrent import GATES, run_recurrent
 from secateur.graph.scales import SizedFloat
 from secateur.graph.sized_ints import Ledger, LiveSize, Note, SizedInt, location
@@ -355,6 +356,31 @@ def _squeezed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], res
     return result
 
 
+def _chosen(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """topk: what is chosen from must keep as many as are chosen."""
+    k = args[1] if len(args) > 1 else kwargs["k"]
+    dim = args[2] if len(args) > 2 else kwargs.get("dim", -1)
+    dims = dims_of(args[0])
+    if dims:
+        size = LiveSize(dims[wrap(int(dim), len(dims))])
+        where = f"the largest {int(k)} at {location(2)}"
+        ledger.notes.append(Note("ge", size, int(k), True, where))
+    return result
+
+
+def _binned(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
+    """histc: a bin for each index of a dimension, from 0 to one less than there are."""
+    if counts_of(result) is not None:
+        names = ("input", "bins", "min", "max")
+        named = dict(zip(names, args, strict=False)) | kwargs
+        (dim,) = dims_of(result)
+        where = f"bins of a histogram at {location(2)}"
+        if not isinstance(named["max"], SizedInt):
+            pin(dim, f"a literal of {where}")
+        ledger.arrive(named["bins"], dim, where)
+    return result
+
+
 def _padded(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     widths = list(args[1] if len(args) > 1 else kwargs["pad"])
     dims = dims_of(result)
@@ -386,5 +412,7 @@ _FAMILIES: tuple[tuple[_Handler, str], ...] = (
     (_normed, "layer_norm rms_norm"),
     (_padded, "pad"),
     (_squeezed, "squeeze"),
+    (_chosen, "topk"),
+    (_binned, "histc"),
 )
 HANDLERS = {name: handler for handler, names in _FAMILIES for name in names.split()}

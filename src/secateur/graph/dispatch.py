@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from secateur.core.errors import UnsupportedOpError
 from secateur.graph.call import NoRule, OpCall, Rule, dims_of, set_dims, tensors_of, typed
 from secateur.graph.meta_kernels import MetaKernels
+from secateur.graph.numbering import copy_roles, follow_numbers
 from secateur.graph.rules import all_rules
 from secateur.graph.rules.pointwise import pointwise
 from secateur.graph.rules.zeros import follow_zeros
@@ -119,6 +120,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         self._infer(call, call.tensors, outs)
         follow_zeros(call)
+        follow_numbers(call, call.tensors, outs)
         if self.meta:
             self.recording.calls.append(call)
         self.keep(call.name, call.tensors, outs, call.macs)
@@ -189,6 +191,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return known[1]
         converted = empty_like_on_meta(tensor)
         set_dims(converted, dims_of(tensor))
+        copy_roles(tensor, converted)
         self.converted[id(tensor)] = (tensor, converted)
         if id(tensor) in self.stand_ins:
             self.recording.used.add(id(tensor))

@@ -271,6 +271,22 @@ def _bmm(a: Tensor, b: Tensor) -> Tensor | None:
     return _new((a.shape[0], a.shape[1], b.shape[2]), a.dtype)
 
 
+def _grouped_mm(
+    a: Tensor, b: Tensor, offs: Tensor | None = None, bias: Tensor | None = None, **rest: Any
+) -> Tensor | None:
+    """A matrix for each group of rows; torch's meta kernel refuses what its CPU kernel takes."""
+    if a.dim() != 2 or b.dim() != 3 or offs is None or bias is not None or any(rest.values()):
+        return None
+    if a.shape[1] != b.shape[1] or a.dtype is not b.dtype or offs.shape != b.shape[:1]:
+        return None
+    return _new((a.shape[0], b.shape[2]), a.dtype)
+
+
+def _histc(x: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """Counts; torch's meta kernel takes itself for a GPU's, which is not deterministic."""
+    return _new((bins,), x.dtype)
+
+
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Tensor | None:
     first = tensors[0]
     n = first.dim()
@@ -335,6 +351,8 @@ def _table() -> dict[torch._ops.OpOverload, Quick]:
         "mm": _mm,
         "addmm": _addmm,
         "bmm": _bmm,
+        "_grouped_mm": _grouped_mm,
+        "histc": _histc,
         "cat": _cat,
         "_softmax": _softmax,
     }

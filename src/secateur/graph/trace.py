@@ -35,6 +35,7 @@ from secateur.graph.scales import Site, tagged_roots
 from secateur.graph.sized_ints import Ledger, sized_number
 from secateur.graph.snapshot import Leaf, leaves_of, on_meta, restored, swap_in
 from secateur.graph.types import Dims, fresh_all, pin
+from secateur.graph.unreached import pin_unreached
 
 ExampleInputs = Tensor | tuple[Any, ...] | list[Any] | Mapping[str, Any]
 
@@ -219,7 +220,8 @@ class _Trace:
     def _freeze(self, leaves: Mapping[int, Leaf]) -> Graph:
         freezer = Freezer()
         tensors = {leaf.names[0]: _tensor_type(leaf, freezer) for leaf in leaves.values()}
-        groups = make_groups(freezer, tensors)
+        ops = tuple(_op(op, freezer) for op in self.recording.ops)
+        groups = pin_unreached(make_groups(freezer, tensors), tensors, ops)
         relations, fields = make_relations(
             freezer, self.ledger.notes, self.model, tensors, self.read
         )
@@ -228,7 +230,7 @@ class _Trace:
         return Graph(
             groups=tuple(groups),
             tensors=tensors,
-            ops=tuple(_op(op, freezer) for op in self.recording.ops),
+            ops=ops,
             calls=tuple(_call(call, freezer) for call in self.calls),
             relations=tuple(kept),
             fields=fields,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from secateur.graph.call import NoRule, OpCall, broadcast, dims_of, handles, wrap
+from secateur.graph.numbering import numbers_of
 from secateur.graph.rules.broadcasting import broadcast_together, sizes_of
 from secateur.graph.types import Dims, Product, fresh, fresh_all, pin, size_of, unify
 
@@ -100,7 +101,23 @@ def _indexed(call: OpCall, x: Dims) -> Dims:
 
 @handles("index", "_unsafe_index")
 def index(call: OpCall) -> Dims:
-    return _indexed(call, call.dims("self"))
+    x = call.dims("self")
+    numbered = [
+        (k, product)
+        for k, index in enumerate(call.get("indices"))
+        if (product := numbers_of(index)) is not None
+    ]
+    if call.name != "index" or len(call.get("indices")) > 1 or not numbered:
+        for _, product in numbered:
+            pin(product, INDEXED)
+        return _indexed(call, x)
+    # rows of one dimension, chosen by numbers that are its own
+    ((place, product),) = numbered
+    if size_of(x[place]) != size_of(product):
+        pin(product, INDEXED)
+        return _indexed(call, x)
+    unify(x[place], product, call.where)
+    return (*dims_of(call.get("indices")[0]), *x[1:])
 
 
 @handles("index_put", "_index_put_impl", "_unsafe_index_put")

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from secateur.graph.call import NoRule, OpCall, broadcast, dims_of, handles
+from secateur.graph.numbering import counts_of
 from secateur.graph.rules.broadcasting import broadcast_together, sizes_of
 from secateur.graph.rules.zeros import flag_surviving
 from secateur.graph.types import Dims, Product, pin, unify
@@ -188,14 +189,16 @@ def grouped_mm(call: OpCall) -> Dims:
     """One matrix product for each expert.
 
     A 3-D operand holds a matrix for each expert; a 2-D one holds the rows (or columns) of all of
-    them, which `offs` delimits, so both the experts and what is delimited are pinned.
+    them, which `offs` delimits, so what is delimited is pinned, and the experts as well where it is
+    not known that `offs` counts how often each was chosen.
     """
     a, b = call.dims("self"), call.dims("mat2")
     if len(a) == 3 and len(b) == 3:
         return _add(call, call.get("bias"), _multiply(call, a, b))
     unify(a[-1], b[-2], call.where)
     experts = dims_of(call.get("offs"))[0]
-    pin(experts, ROUTED)
+    if counts_of(call.get("offs")) is None:
+        pin(experts, ROUTED)
     for operand in (a, b):
         if len(operand) == 3:
             unify(operand[0], experts, call.where)

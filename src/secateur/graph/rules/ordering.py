@@ -8,8 +8,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from secateur.graph.call import OpCall, broadcast, dims_of, handles, wrap
+from secateur.graph.numbering import numbers_of, set_counts, set_numbers
 from secateur.graph.rules.zeros import flag_surviving
-from secateur.graph.types import Dims, fresh, fresh_all, pin, size_of, unify
+from secateur.graph.types import Dims, flag, fresh, fresh_all, pin, size_of, unify
 
 
 def _one_dim(call: OpCall, n: int, default: int) -> int:
@@ -70,7 +71,21 @@ def fill_diagonal(call: OpCall) -> Dims:
     return x
 
 
-@handles("sort", "argsort", "msort", "topk")
+@handles("topk")
+def topk(call: OpCall) -> Dims | list[Dims | None]:
+    """The largest few: of tensors without values their indices are followed (`numbering`)."""
+    x = call.dims("self")
+    if not x or not call.first_out.is_meta:
+        return sort(call)
+    dim = _one_dim(call, len(x), -1)
+    flag(x[dim], "renormalised", "the largest few of it are chosen")
+    set_numbers(call.out[1], x[dim])
+    chosen = fresh(call.first_out.shape[dim], "the largest few")
+    result = (*x[:dim], chosen, *x[dim + 1 :])
+    return [result, result]
+
+
+@handles("sort", "argsort", "msort")
 def sort(call: OpCall) -> Dims | list[Dims | None]:
     x = call.dims("self")
     if not x:
@@ -102,7 +117,19 @@ def bucketize(call: OpCall) -> Dims:
     return dims_of(values) if isinstance(values, Tensor) else ()
 
 
-@handles("histc", "bincount", "_unique", "_unique2", "unique_dim", "unique_consecutive")
+@handles("histc")
+def histogram(call: OpCall) -> Dims | list[Dims | None]:
+    """How often each index of a dimension was chosen, where that is what the values are."""
+    product, bins = numbers_of(call.get("self")), call.get("bins", 100)
+    if product is None or (size_of(product), call.get("min", 0), call.get("max", 0)) != (
+        bins, 0, bins - 1,
+    ):  # fmt: skip
+        return count_values(call)
+    set_counts(call.first_out, product)
+    return (product,)
+
+
+@handles("bincount", "_unique", "_unique2", "unique_dim", "unique_consecutive")
 def count_values(call: OpCall) -> Dims | list[Dims | None]:
     """Results whose size depends on the data."""
     for product in call.dims("self"):
