@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from rich.table import Table
 from secateur.cli.output import table
 from secateur.cli.settings import InspectSettings
 from secateur.cli.sources import fetch_model
+from secateur.core.blocks import Block
 from secateur.core.cost import Cost
 from secateur.core.graph import Graph
 from secateur.report.describe import Alike, Description, alike, describe
@@ -41,10 +42,12 @@ class Inspection:
     def to_json(self) -> dict[str, Any]:
         """The graph, its cost and the descriptions of its groups."""
         descriptions = [one.to_json() for one in self.described]
+        blocks = [asdict(block) for block in self.graph.blocks]
         return {
             "model": self.model,
             "cost": self.cost.to_json(),
             "descriptions": descriptions,
+            "blocks": blocks,
             **self.graph.to_json(),
         }
 
@@ -59,6 +62,8 @@ class Inspection:
             parts += ["", _notes_table(free)]
         if pinned:
             parts += ["", _pinned_table(pinned) if self.every_group else _reasons_table(pinned)]
+        if graph.blocks:
+            parts += ["", _blocks_table(graph.blocks, self.cost)]
         parts += [f"warning: {line}" for line in graph.warnings]
         parts += [
             f"warning: operator {name} has no rule (ran {count} times); what it touches is pinned"
@@ -153,6 +158,24 @@ def _pinned_table(pinned: Iterable[Description]) -> Table:
     rows = table("pinned", "units", "why", numbers=frozenset({"units"}))
     for one in pinned:
         rows.add_row(one.name, _units(Alike(one.name, (one,))), one.pinned)
+    return rows
+
+
+def _blocks_table(blocks: Iterable[Block], cost: Cost) -> Table:
+    """Residual blocks that can go as a whole (`blocks=` in a plan), alike ones on one line."""
+    families: dict[tuple[str, str | None, int, int], list[Block]] = {}
+    for block in blocks:
+        families.setdefault((block.kind, block.pinned, block.params, block.macs), []).append(block)
+    numbers = frozenset({"params each", "MACs each"})
+    rows = table("residual block", "kind", "params each", "MACs each", "removed", numbers=numbers)
+    for (kind, pinned, params, macs), family in families.items():
+        rows.add_row(
+            ", ".join(compact_names(block.path for block in family)),
+            kind,
+            percent(params / max(cost.params, 1)),
+            percent(macs / max(cost.macs, 1)),
+            "as a whole" if pinned is None else f"no: {pinned}",
+        )
     return rows
 
 
