@@ -18,10 +18,11 @@ from torch.overrides import TorchFunctionMode
 from secateur.graph.call import OpCall, dims_of, wrap
 from secateur.graph.dispatch import Recorder
 from secateur.graph.numbering import counts_of
+from secateur.graph.ranges import narrowed, sliced
 from secateur.graph.recurrent import GATES, run_recurrent
 from secateur.graph.scales import SizedFloat
 from secateur.graph.sized_ints import Ledger, LiveSize, Note, SizedInt, location
-from secateur.graph.types import Product, leading, pin, size_of, split
+from secateur.graph.types import leading, pin, size_of, split
 
 _GATEKEEPERS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
 _ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
@@ -255,67 +256,6 @@ def _chunks(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], resul
     return result
 
 
-def _sliced(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-    """x[a:b]: the part before `a` and the part before `b` have those sizes."""
-    index = args[1] if isinstance(args[1], tuple) else (args[1],)
-    if not isinstance(args[0], Tensor) or not any(isinstance(item, slice) for item in index):
-        return result
-    where = f"a slice at {location(2)}"
-    for item, dim in _indexed_dims(index, dims_of(args[0])):
-        if item.step in (None, 1):
-            for bound in (item.start, item.stop):
-                _bound(ledger, bound, dim, where)
-    return result
-
-
-def _indexed_dims(index: Sequence[Any], dims: Sequence[Product]) -> Iterator[tuple[slice, Product]]:
-    taken = sum(
-        max(1, item.dim() if isinstance(item, Tensor) and item.dtype == torch.bool else 1)
-        for item in index
-        if item is not None and item is not Ellipsis and not isinstance(item, bool)
-    )
-    position = 0
-    for item in index:
-        if item is None or isinstance(item, bool):
-            continue
-        if item is Ellipsis:
-            position += len(dims) - taken
-            continue
-        if isinstance(item, slice):
-            yield item, dims[position]
-        position += item.dim() if isinstance(item, Tensor) and item.dtype == torch.bool else 1
-
-
-def _bound(ledger: Ledger, bound: Any, dim: Product, where: str) -> None:
-    if not isinstance(bound, int) or bound == 0 or not -size_of(dim) < bound < size_of(dim):
-        return
-    if bound > 0:
-        before, _ = split(dim, int(bound))
-        assert before is not None
-        _arrive_or_pin(ledger, bound, before, where)
-    else:
-        _, after = split(dim, size_of(dim) + int(bound))
-        assert after is not None
-        _arrive_or_pin(ledger, -int(bound), after, where)
-
-
-def _arrive_or_pin(ledger: Ledger, value: int, product: Product, where: str) -> None:
-    """Like `arrive`, for sizes of one as well."""
-    if isinstance(value, SizedInt):
-        ledger.arrive(value, product, where)
-    else:
-        ledger.literals.append((product, where))
-
-
-def _narrowed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
-    dim, start = args[1], args[2]
-    where = f"narrow at {location(2)}"
-    _bound(ledger, start, dims_of(args[0])[dim], where)
-    if len(args) > 3:
-        ledger.arrive(args[3], dims_of(result)[dim], where)
-    return result
-
-
 def _convolved(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     groups = args[6] if len(args) > 6 else kwargs.get("groups", 1)
     _grouped(ledger, args, groups, "convolution groups")
@@ -345,10 +285,10 @@ def _normed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], resul
 
 def _squeezed(ledger: Ledger, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> Any:
     """squeeze: a dimension that stayed must not become one of size 1, which would go."""
-    dims, asked = dims_of(args[0]), args[1:] or (kwargs.get("dim"),)
+    dims, given = dims_of(args[0]), args[1:] or (kwargs.get("dim"),)
     if result is args[0]:
         return result  # in place: the types are those after it
-    asked = asked[0] if isinstance(asked[0], (tuple, list)) else asked
+    asked = list(given[0]) if isinstance(given[0], (tuple, list)) else list(given)
     where = f"a squeeze at {location(2)}"
     for k in range(len(dims)) if asked[0] is None else [wrap(int(d), len(dims)) for d in asked]:
         if size_of(dims[k]) > 1:
@@ -405,8 +345,8 @@ _FAMILIES: tuple[tuple[_Handler, str], ...] = (
     (_unflattened, "unflatten"),
     (_pieces, "split split_with_sizes"),
     (_chunks, "chunk"),
-    (_sliced, "__getitem__"),
-    (_narrowed, "narrow"),
+    (sliced, "__getitem__"),
+    (narrowed, "narrow"),
     (_convolved, "conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d"),
     (_group_normed, "group_norm"),
     (_normed, "layer_norm rms_norm"),
