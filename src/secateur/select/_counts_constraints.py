@@ -72,6 +72,8 @@ class Compare:
         split = split_linear(self.polynomial, number)
         assert split is not None
         slope, rest = evaluate(split[0], columns), -evaluate(split[1], columns)
+        if isinstance(slope, int) and slope in (1, -1):  # several times faster than a division
+            return slope * rest, True
         return np.floor_divide(rest, slope), np.mod(rest, slope) == 0
 
 

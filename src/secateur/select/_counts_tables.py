@@ -126,15 +126,21 @@ class Rows:
         values = np.broadcast_to(values, self.cost.shape)
         places = domain.places(values)
         found = (places >= 0) & whole
-        self.select(found)
-        self.columns[number] = values[found]
-        self.charge(domain.cost[places[found]])
+        self.columns[number] = values
+        if not found.all():
+            self.select(found)
+            places = places[found]
+        if domain.cost.any():
+            self.charge(domain.cost[places])
 
     def admit(self, number: int, domain: Domain) -> None:
         """Charge a column's own cost; rows whose value is not in the domain go."""
         places = domain.places(self.columns[number])
-        self.select(places >= 0)
-        self.charge(domain.cost[places[places >= 0]])
+        if not (found := places >= 0).all():
+            self.select(found)
+            places = places[found]
+        if domain.cost.any():
+            self.charge(domain.cost[places])
 
     def extend(self, columns: dict[int, Column], cost: Column) -> None:
         """Every combination with the rows of other variables."""
