@@ -30,7 +30,7 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
         for value in vars(module).values():
             if isinstance(value, Tensor) and not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach().clone()
-        kind = type(module)
+        kind: Any = type(module)
         if id(module) not in memo and _is_ordinary(kind):
             memo[id(module)] = kind.__new__(kind)
             ordinary.append(module)

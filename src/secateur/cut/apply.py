@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from secateur.core.collecting import uncollected
 from secateur.core.copies import copied
 from secateur.core.dims import Dim, axes_of, dim_size, kept_indices
 from secateur.core.errors import PlanMismatchError
@@ -34,6 +35,7 @@ Kept = tuple[Tensor | None, ...]
 """For each dimension of a tensor the kept indices, or None where all are kept."""
 
 
+@uncollected()
 def cut(model: nn.Module, plan: Plan) -> nn.Module:
     """A new, smaller module: `model` without the units that the plan removes.
 

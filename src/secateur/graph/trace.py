@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
+from secateur.core.collecting import uncollected
 from secateur.core.dims import Dim
 from secateur.core.errors import SecateurError, TraceError
 from secateur.core.expressions import Field
@@ -60,7 +61,8 @@ def trace(model: nn.Module, example_inputs: ExampleInputs, *, strict: bool = Fal
     """
     args, kwargs = call_arguments(example_inputs)
     try:
-        return _Trace(model, strict, meta=True).run(args, kwargs)
+        with uncollected():
+            return _Trace(model, strict, meta=True).run(args, kwargs)
     except _NeedsValues as needs:
         if any(tensor.is_meta for tensor in model.parameters()):
             raise TraceError(

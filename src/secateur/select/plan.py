@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from secateur.core.budget import Budget
+from secateur.core.collecting import uncollected
 from secateur.core.depth import without_blocks
 from secateur.core.dims import axes_of
 from secateur.core.errors import BudgetError
@@ -30,6 +31,7 @@ from secateur.select.problem import Problem, make_problem
 from secateur.select.search import search
 
 
+@uncollected()
 def plan(
     graph: Graph,
     scores: Scores,
