@@ -108,6 +108,9 @@ def torch_pruning(name: str, model: nn.Module, inputs: Any) -> Run:
     import torch_pruning as tp
 
     ignored, heads = ignored_layers(model), declared_heads(model)
+    options: dict[str, Any] = {}
+    if name.startswith("shape:llama"):  # rotary positions need whole heads, as in its own example
+        options = {"prune_num_heads": True, "prune_head_dims": False, "head_pruning_ratio": 0.5}
 
     def run(steps: Steps) -> nn.Module:
         steps.start()
@@ -118,6 +121,7 @@ def torch_pruning(name: str, model: nn.Module, inputs: Any) -> Run:
             pruning_ratio=0.5,
             ignored_layers=ignored,
             num_heads=heads,
+            **options,
         )
         steps.lap("trace")
         pruner.step()
