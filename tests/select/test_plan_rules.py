@@ -246,3 +246,14 @@ def test_shares_that_make_no_sense(graph, scores) -> None:
         plan(graph, scores, keep={"w1": 1.5})
     with pytest.raises(ValueError, match="say the same thing twice"):
         plan(graph, scores, keep={"w1": 0.5}, sparsity=0.5)
+
+
+def test_brackets_of_an_id_may_stand_in_a_pattern(graph, scores) -> None:
+    names = {"w1": "l0.weight[0]", "w2": "l1.weight[0]", "w3": "l2.weight[0].1"}
+    groups = tuple(replace(g, id=names.get(g.id, g.id)) for g in graph.groups)
+    graph = replace(graph, groups=groups)
+    scores = {names.get(id, id): values for id, values in scores.items()}
+    for pattern in ("l0.weight[0]", "l[0].weight*"):
+        assert set(kept(plan(graph, scores, keep=0.5, groups=[pattern]))) == {"l0.weight[0]"}
+    found = plan(graph, scores, keep={"l*.weight[0]": 0.5, "l*[0].1": 0.25})
+    assert kept(found) == {"l0.weight[0]": 8, "l1.weight[0]": 8, "l2.weight[0].1": 12}

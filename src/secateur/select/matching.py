@@ -7,10 +7,13 @@ to `keep_modules`. A pattern that matches nothing is a `ValueError`, never a sil
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
+from typing import Any
 
 from secateur.core.graph import Graph, Group, Member
+from secateur.select.constraints import Constraints
 
 
 def groups_touching(graph: Graph, pattern: str) -> set[str]:
@@ -30,10 +33,50 @@ def groups_made_by(graph: Graph, pattern: str, *, option: str) -> list[Group]:
 
     Raises: ValueError when there is none.
     """
-    found = [g for g in graph.groups if fnmatchcase(g.id, pattern) or _makes(g.members, pattern)]
+    found = [g for g in graph.groups if _named(g.id, pattern) or _makes(g.members, pattern)]
     if not found:
         raise ValueError(_unknown(option, pattern, {g.id for g in graph.groups}))
     return found
+
+
+def left_of(constraints: Constraints, graph: Graph, left: Graph) -> Constraints:
+    """The constraints without the patterns that match only what is not in `left` any more.
+
+    left: the graph without some of its blocks.
+    Raises: ValueError for a pattern that matches nothing in the graph either.
+    """
+
+    def stays(option: str, pattern: str) -> bool:
+        _match(graph, pattern, option)
+        try:
+            return bool(_match(left, pattern, option))
+        except ValueError:
+            return False
+
+    changed: dict[str, Any] = {}
+    for option in ("keep_modules", "equal", "groups"):
+        patterns = getattr(constraints, option)
+        if patterns is not None:
+            changed[option] = tuple(pattern for pattern in patterns if stays(option, pattern))
+    if isinstance(constraints.keep, Mapping):
+        pairs = constraints.keep.items()
+        changed["keep"] = {pattern: share for pattern, share in pairs if stays("keep", pattern)}
+    return replace(constraints, **changed)
+
+
+def _match(graph: Graph, pattern: str, option: str) -> Collection[object]:
+    if option == "keep_modules":
+        return groups_touching(graph, pattern) or {pattern}
+    return groups_made_by(graph, pattern, option=option)
+
+
+def _named(id: str, pattern: str) -> bool:
+    """Whether an id matches; its brackets may stand in the pattern as they are.
+
+    >>> _named("layers.0.fc.weight[0].1", "layers.*.weight[0].1"), _named("w1", "w[12]")
+    (True, True)
+    """
+    return fnmatchcase(id, pattern) or fnmatchcase(id, pattern.replace("[", "[[]"))
 
 
 def _makes(members: tuple[Member, ...], pattern: str) -> bool:

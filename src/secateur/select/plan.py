@@ -26,6 +26,7 @@ from secateur.cost.counted import CostModel
 from secateur.select.constraints import Constraints
 from secateur.select.counts import Solution
 from secateur.select.depth import Depth, choose_blocks, split_scores
+from secateur.select.matching import left_of
 from secateur.select.notes import plan_notes
 from secateur.select.problem import Problem, make_problem
 from secateur.select.search import search
@@ -64,10 +65,12 @@ def plan(
     if constraints.blocks is None and (units or parsed is None):
         raise ValueError("the scores hold blocks; say how many go, for example blocks=0.25")
     depth = choose_blocks(graph, blocks, budget=parsed, constraints=constraints)
-    problem = _narrower(without_blocks(graph, depth.paths), units, parsed, constraints)
+    left = without_blocks(graph, depth.paths)
+    problem = _narrower(left, units, parsed, left_of(constraints, graph, left))
     problem = replace(problem, reference=CostModel(graph).cost({}))
     solution = search(problem) if problem.bundles else problem.solve({})
-    return _with_depth(_assemble(problem, solution, settings or {}), problem, graph, depth)
+    found = _with_depth(_assemble(problem, solution, settings or {}), problem, graph, depth)
+    return replace(found, settings={**found.settings, **constraints.to_json()})
 
 
 def _narrower(
