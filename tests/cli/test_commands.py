@@ -151,7 +151,11 @@ def test_a_huggingface_model_that_plain_transformers_loads(secateur: Type) -> No
     [
         (("plan", "my_models:cnn", "--budget", "macs=half"), 2, "is not understood"),
         (("plan", "my_models:cnn", "--budget", "macs=0.01%"), 1, "macs"),
-        (("plan", "my_models:cnn", "--criterion", "l3", "--keep", "0.5"), 2, "there are: block_output, gra"),
+        (
+            ("plan", "my_models:cnn", "--criterion", "l3", "--keep", "0.5"),
+            2,
+            "there are: block_output, gra",
+        ),
         (("plan", "my_models:cnn", "--criterion", "taylor", "--keep", "0.5"), 1, "needs data"),
         (("plan", "my_models:cnn", "--keep", "1.5"), 2, "in (0, 1]"),
         (("plan", "my_models:spoiled", "--keep", "0.5"), 1, "NaN"),
