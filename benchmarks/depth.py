@@ -1,4 +1,4 @@
-"""Depth: a language model without a quarter of its layers, chosen in several ways, without recovery.
+"""Depth: a language model without a quarter of its layers, chosen in several ways.
 
 SmolLM2-135M-Instruct loses 8 of its 30 layers. Perplexity is measured on State of the Union
 addresses; the criterion sees other addresses. Writes `results/depth.json` and a table made from it:

@@ -159,7 +159,7 @@ MODELS: dict[str, Model] = {
     "axial_attention": ("axial-attention", of("axial_attention", "AxialImageTransformer", dim=24, depth=2, reversible=False), image(8, 24)),
     "linear_attention": ("linear-attention-transformer", of("linear_attention_transformer", "LinearAttentionTransformerLM", num_tokens=50, dim=48, heads=4, depth=2, max_seq_len=16), tokens(16)),
     "local_attention": ("local-attention", of("local_attention", "LocalTransformer", num_tokens=50, dim=48, depth=2, max_seq_len=16, causal=True, local_attn_window_size=4, heads=4, dim_head=10), tokens(16)),
-    "tab_transformer": ("tab-transformer-pytorch", of("tab_transformer_pytorch", "TabTransformer", categories=(10, 5, 6), num_continuous=4, dim=24, dim_out=3, depth=2, heads=4, dim_head=6), lambda: (torch.randint(0, 5, (2, 3)), torch.randn(2, 4))),
+    "tab_transformer": ("tab-transformer-pytorch", of("tab_transformer_pytorch", "TabTransformer", categories=(10, 5, 6), num_continuous=4, dim=24, dim_out=3, depth=2, heads=4, dim_head=6, mlp_act=nn.ReLU()), lambda: (torch.randint(0, 5, (2, 3)), torch.randn(2, 4))),
     "ft_transformer": ("tab-transformer-pytorch", of("tab_transformer_pytorch", "FTTransformer", categories=(10, 5, 6), num_continuous=4, dim=24, dim_out=3, depth=2, heads=4, dim_head=6), lambda: (torch.randint(0, 5, (2, 3)), torch.randn(2, 4))),
     "lambda_layer": ("lambda-networks", of("lambda_networks", "LambdaLayer", dim=24, dim_out=20, r=5, dim_k=8, heads=4, dim_u=1), image(8, 24)),
     "halo": ("halonet-pytorch", of("halonet_pytorch", "HaloAttention", dim=24, block_size=4, halo_size=2, dim_head=8, heads=3), image(8, 24)),

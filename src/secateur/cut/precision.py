@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+M = TypeVar("M", bound=nn.Module)
 TOLERANCE = {
     torch.float64: 1e-9,
     torch.float32: 1e-4,
@@ -32,6 +33,16 @@ def cast_floats(inputs: Any, dtype: torch.dtype | None) -> Any:
     if isinstance(inputs, Mapping):
         return {key: cast_floats(value, dtype) for key, value in inputs.items()}
     return tree_map_only(Tensor, lambda t: t.to(dtype) if t.is_floating_point() else t, inputs)
+
+
+def cast_(model: M, dtype: torch.dtype) -> M:
+    """The model in `dtype`, with the tensors that it keeps in plain attributes; returns it."""
+    model.to(dtype)
+    for module in model.modules():
+        for name, value in vars(module).items():
+            if isinstance(value, Tensor) and value.is_floating_point():
+                vars(module)[name] = value.to(dtype)
+    return model
 
 
 @contextmanager
@@ -67,6 +78,8 @@ class _Widened(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if func is torch.ops.aten.lift_fresh.default and args[0].dtype in self.narrower:
+            return func(args[0].to(self.dtype))  # torch.tensor(2.0, dtype=torch.float32)
         if any(type(item) is torch.dtype for item in (*args, *kwargs.values())):
             args = tuple(self._widened(item) for item in args)
             kwargs = {key: self._widened(item) for key, item in kwargs.items()}

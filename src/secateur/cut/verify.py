@@ -31,7 +31,7 @@ from secateur.cut.emulated import run_emulated
 from secateur.cut.masked import masked
 from secateur.cut.part import depth_of, part_of
 from secateur.cut.passing import and_blocks, without_depth
-from secateur.cut.precision import TOLERANCE, Lowest, cast_floats, computing_in
+from secateur.cut.precision import TOLERANCE, Lowest, cast_, cast_floats, computing_in
 from secateur.graph import call_arguments, tensors_in, trace
 from secateur.graph.trace import ExampleInputs
 
@@ -87,9 +87,9 @@ def _in_precision(
     if dtype is None:
         return small
     if not plan.folds:
-        return copied(small).to(dtype)
+        return cast_(copied(small), dtype)
     _check_same(small, cut(model, plan))
-    return cut(copied(model).to(dtype), plan)
+    return cut(cast_(copied(model), dtype), plan)
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def _as_cut(outputs: list[Tensor], graph: Graph, plan: Plan) -> list[Tensor]:
 
 
 def _cast(model: nn.Module, dtype: torch.dtype | None) -> nn.Module:
-    return model if dtype is None else model.to(dtype)
+    return model if dtype is None else cast_(model, dtype)
 
 
 def _run(model: nn.Module, inputs: Any) -> list[Tensor]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 from secateur.core.expressions import Relation
 from secateur.core.graph import Group
@@ -57,11 +56,13 @@ def explain_changes(
         # what breaks with everything as asked says most; otherwise what this count alone breaks
         alone = {**values, index: goals[index].wanted}
         mine = users.get(index, ())
-        broken = next(chain(violated(mine, together), violated(mine, alone)), None)
-        if values[index] == goals[index].best():
-            broken = None
+        broken = next(violated(mine, together), None)
         if broken is None and not asked.every:
             continue
+        if broken is None:
+            broken = next(violated(mine, alone), None)
+        if values[index] == goals[index].best():
+            broken = None
         kept = f"{values[index]}: "
         if index in asked.needed:
             kept = "all: every solution of its size equations does, "
