@@ -100,13 +100,16 @@ def choose(divided: Divided, goals: Mapping[int, Goal]) -> dict[int, int]:
 
 
 def needs_all(divided: Divided, goals: Mapping[int, Goal], number: int) -> bool:
-    """Whether every solution keeps all units of a variable."""
+    """Whether every solution keeps all units of a variable.
+
+    Looked into only where a goal insists; otherwise many may keep all because that is nearest.
+    """
     size = goals[number].size
     polynomial = divided.merged.values.get(number)
     if polynomial is not None and constant_value(polynomial) == size:
         return True
     part = next((part for part in divided.parts if number in part.goals), None)
-    if part is None:
+    if part is None or not goals[number].insist:
         return False
     fewer = np.arange(1, size, dtype=np.int64)
     fewer = fewer[goals[number].permits(fewer)]
