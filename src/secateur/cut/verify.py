@@ -35,6 +35,11 @@ from secateur.cut.precision import TOLERANCE, Lowest, cast_, cast_floats, comput
 from secateur.graph import call_arguments, tensors_in, trace
 from secateur.graph.trace import ExampleInputs
 
+_MODEL_ERRORS = (
+    RuntimeError, ValueError, LookupError, TypeError, AttributeError, NameError, AssertionError,
+)  # fmt: skip
+"""What a model's own code raises where a cut left it something that it did not expect."""
+
 
 def verify(
     model: nn.Module,
@@ -264,7 +269,7 @@ def _checked_run(
     hook = nn.modules.module.register_module_forward_hook(compare)
     try:
         outputs = _run(small, inputs)
-    except (RuntimeError, ValueError, IndexError, AssertionError) as error:
+    except _MODEL_ERRORS as error:
         raise CutError(
             f"the cut model does not run: {type(error).__name__}: {error}"
             + (f" (after {last!r})" if last else "")
