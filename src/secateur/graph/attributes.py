@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core.expressions import Field
+from secateur.core.fingerprint import named_modules
 from secateur.graph.sized_ints import Ledger
 
 _LONGEST_LIST = 8
@@ -34,6 +35,8 @@ _NOT_HOLDERS = (
     MethodType,
     ModuleType,
 )
+_MADE_IN_PYTHON = 1 << 9
+"""The flag of a class whose reads can be patched."""
 _FOREIGN = ("builtins", "torch.", "torch", "numpy", "collections", "functools", "typing", "_thread")
 
 
@@ -42,7 +45,7 @@ def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]
     """Tag integer attributes while the block runs; yields every field that was read, and its
     value."""
     read: dict[Field, int] = {}
-    owners = {id(module): name for name, module in reversed(list(model.named_modules()))}
+    owners = {id(module): name for name, module in reversed(named_modules(model))}
     holders = dict(_holders(model))
 
     def tag(owner: str, name: str, value: Any) -> Any:
@@ -80,17 +83,18 @@ def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]
 def _holders(model: nn.Module) -> Iterator[tuple[int, tuple[Any, str, str]]]:
     """Plain objects on modules that may hold sizes: id -> (object, owner path, dotted name)."""
     seen: set[int] = set()
-    for owner, module in model.named_modules():
+    for owner, module in named_modules(model):
         for name, value in vars(module).items():
-            yield from _holder(owner, name, value, seen)
+            if type(value).__flags__ & _MADE_IN_PYTHON:
+                yield from _holder(owner, name, value, seen)
 
 
 def _holder(
     owner: str, name: str, value: Any, seen: set[int]
 ) -> Iterator[tuple[int, tuple[Any, str, str]]]:
     kind = type(value)
-    if id(value) in seen or isinstance(value, _NOT_HOLDERS) or not kind.__flags__ & (1 << 9):
-        return  # bit 9: a class made in Python, the only kind whose reads can be patched
+    if id(value) in seen or isinstance(value, _NOT_HOLDERS) or not kind.__flags__ & _MADE_IN_PYTHON:
+        return
     if kind.__module__.startswith(_FOREIGN) or not isinstance(getattr(value, "__dict__", 0), dict):
         return
     seen.add(id(value))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, is_dataclass
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
@@ -125,7 +126,8 @@ class CallWatch:
                 begun = start
                 break
         if out is not None and recording.keep_ops and id(module) in self.names:
-            self.calls.append(self._finished(module, (args, kwargs), out, begun))
+            with torch._C.DisableTorchFunction():  # none of its reads is the model's
+                self.calls.append(self._finished(module, (args, kwargs), out, begun))
         while self._entered and self._entered.pop()[0] is not module:
             recording.stack.pop()
         if recording.stack:

@@ -21,6 +21,7 @@ from secateur.core.expressions import (
     Size,
     leaves,
 )
+from secateur.core.fingerprint import named_modules
 from secateur.core.graph import Group, Member, TensorType
 from secateur.graph.metadata import metadata
 from secateur.graph.sized_ints import Ledger, LiveSize, Note
@@ -164,7 +165,7 @@ def make_relations(
         for alias in (name, *tensor.aliases):
             owner, _, attribute = alias.rpartition(".")
             owners.setdefault(owner, {})[attribute] = tensor.dims
-    for owner, module in model.named_modules():
+    for owner, module in named_modules(model):
         for relation, field, value in metadata(owner, module, owners.get(owner, {})):
             add(relation)
             fields[field] = value

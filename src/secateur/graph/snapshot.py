@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.core.fingerprint import named_modules
+
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
@@ -72,8 +74,9 @@ def _forget_types_(values: Iterable[Any]) -> None:
 def leaves_of(model: nn.Module, *, meta: bool) -> dict[int, Leaf]:
     """Every distinct parameter and buffer by `id`, parameters first, in the model's order."""
     found: dict[int, Leaf] = {}
+    modules = named_modules(model, repeated=True)
     for registry in ("_parameters", "_buffers"):
-        for path, module in model.named_modules(remove_duplicate=False):
+        for path, module in modules:
             for name, tensor in getattr(module, registry).items():
                 if tensor is None:
                     continue

@@ -21,7 +21,7 @@ from secateur.core.collecting import uncollected
 from secateur.core.dims import Dim
 from secateur.core.errors import SecateurError, TraceError
 from secateur.core.expressions import Field
-from secateur.core.fingerprint import fingerprint
+from secateur.core.fingerprint import fingerprint, named_modules
 from secateur.core.graph import Call, Graph, Op, TensorType, Value
 from secateur.core.scales import Rows, Scale
 from secateur.graph.arrivals import Arrivals, visible_functionals
@@ -210,7 +210,7 @@ class _Trace:
 
     @contextmanager
     def _module_hooks(self) -> Iterator[CallWatch]:
-        names = {id(module): name for name, module in reversed(list(self.model.named_modules()))}
+        names = {id(module): name for name, module in reversed(named_modules(self.model))}
         watch = CallWatch(self.recording, names, self.calls)
         if self.recording.keep_ops:
             with watch, picked_by_number(self.model, names) as self.containers:
