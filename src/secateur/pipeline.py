@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from secateur.core.budget import Budget
 from secateur.core.cost import Cost
@@ -89,21 +89,49 @@ def prune(
     graph = trace(model, example_inputs, strict=strict)
     if huggingface:
         graph = expressible(graph, model)
-    settings = {"criterion": criterion, "seed": seed}
-    if options.get("blocks") is None:
-        scores = score(graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed)
-    else:
-        data = None if data is None else list(data)
-        settings["block_criterion"] = by = criterion if data is None else "block_output"
-        scores = dict(score_blocks(graph, model, criterion=by, data=data, seed=seed))
-        if budget is not None:
-            scores |= score(
-                graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed
-            )
+    blocks = options.get("blocks") is not None
+    scores, settings = score_what_goes(
+        graph,
+        model,
+        blocks=blocks,
+        units=budget is not None or not blocks,
+        criterion=criterion,
+        data=data,
+        loss_fn=loss_fn,
+        seed=seed,
+    )
     plan = make_plan(graph, scores, budget=budget, settings=settings, **options)
     if verify:
         return PruneResult(*_proved(model, plan, example_inputs, graph), graph, scores)
     return PruneResult(cut(model, plan), plan, None, graph, scores)
+
+
+def score_what_goes(
+    graph: Graph,
+    model: nn.Module,
+    *,
+    blocks: bool,
+    units: bool,
+    criterion: str,
+    data: Iterable[Any] | None = None,
+    loss_fn: LossFn | None = None,
+    seed: int = 0,
+) -> tuple[Scores, dict[str, Any]]:
+    """Scores of residual blocks, of units, or of both, and what a plan records of them.
+
+    Blocks are scored by "block_output" where there is data, otherwise by the criterion over their
+    weights; by "random" in any case where that is the criterion. Raises: ScoreError.
+    """
+    scores: dict[str, Tensor] = {}
+    settings: dict[str, Any] = {"criterion": criterion, "seed": seed}
+    if blocks:
+        data = None if data is None else list(data)
+        by = criterion if data is None or criterion == "random" else "block_output"
+        settings["block_criterion"] = by
+        scores |= score_blocks(graph, model, criterion=by, data=data, seed=seed)
+    if units:
+        scores |= score(graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed)
+    return scores, settings
 
 
 def _proved(

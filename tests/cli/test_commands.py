@@ -43,6 +43,17 @@ def test_inspect_all_names_every_pinned_group(secateur: Type) -> None:
     assert any("3 channels" in line and "3.weight[0]" in line for line in lines)  # name and id
 
 
+def test_plan_removes_whole_blocks(secateur: Type) -> None:
+    typed = secateur("plan", "my_models:residual", "--blocks", "0.5", "--criterion", "l1")
+    assert typed.exit_code == 0, typed.stderr
+    assert "2 blocks removed as a whole: blocks.{" in typed.stdout
+    assert len(sc.Plan.load("plan.json").removed) == 2
+    both = secateur("plan", "my_models:residual", "--blocks", "1", "--budget", "macs=50%")
+    plan = sc.Plan.load("plan.json")
+    assert both.exit_code == 0 and len(plan.removed) == 1 and plan.keep
+    assert secateur("apply", "my_models:residual", "plan.json", "--out", "small").exit_code == 0
+
+
 def test_plan_writes_the_plan_that_it_shows(secateur: Type) -> None:
     typed = secateur(*PLAN, "--json")
     written = sc.Plan.load("plan.json")

@@ -24,7 +24,8 @@ from secateur.cli.sources import (
 from secateur.core.budget import Budget
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
-from secateur.report.words import amount, change, size
+from secateur.report.members import compact_names
+from secateur.report.words import amount, change, plural, size
 
 if TYPE_CHECKING:
     from secateur.zoo.data import Data
@@ -47,7 +48,12 @@ class Planned:
 
     def print_on(self, console: Console) -> None:
         """As tables and lines."""
-        parts: list[RenderableType] = [cost_table(self.plan), "", widths_table(self.plan)]
+        parts: list[RenderableType] = [cost_table(self.plan)]
+        if self.plan.removed:
+            gone = ", ".join(compact_names(self.plan.removed))
+            parts += ["", f"{plural(len(self.plan.removed), 'block')} removed as a whole: {gone}"]
+        if self.plan.axes or not self.plan.removed:
+            parts += ["", widths_table(self.plan)]
         parts += [f"note: {note}" for note in self.plan.notes]
         parts += ["", f"plan {self.plan.hash[:12]}" + (f" in {self.path}" if self.path else "")]
         console.print(Stacked(*parts))
@@ -86,19 +92,26 @@ def trace_model(pruning: Pruning, loaded: LoadedModel) -> Graph:
 
 
 def score_units(pruning: Pruning, loaded: LoadedModel, graph: Graph, data: Data | None) -> Scores:
-    """Scores of a model's units, on data where the criterion looks at it. Raises: ScoreError."""
-    from secateur.criteria.score import score
+    """Scores of what the settings let go, units and blocks, on data where a criterion looks at it.
 
+    Raises: ScoreError.
+    """
+    from secateur.pipeline import score_what_goes
+
+    blocks = pruning.select.blocks is not None
     batches = calibration(data, samples=pruning.calibration, seed=pruning.seed)
     device = next(loaded.model.parameters()).device
-    return score(
+    scores, _ = score_what_goes(
         graph,
         loaded.model,
+        blocks=blocks,
+        units=pruning.budget is not None or pruning.select.has_target or not blocks,
         criterion=pruning.criterion,
         data=on_device(batches, device),
         loss_fn=loss_fn,
         seed=pruning.seed,
     )
+    return scores
 
 
 def plan_units(

@@ -23,13 +23,14 @@ SELECTION = {
     "sparsity": "share of units that goes",
     "threshold": "units with a score of at least this stay",
     "min_units": "no group gets smaller than this",
-    "multiple_of": "every group keeps a multiple of this, or stays whole",
+    "multiple_of": "of this the widths of layers are multiples, or a group stays whole",
     "tensor_parallel": "so many devices can share the sharded layers equally",
     "uniform_layers": "repeated layers keep equal counts",
     "keep_modules": "pattern of modules whose shape stays (may be repeated)",
     "equal": "pattern of groups that keep equal counts (may be repeated)",
     "groups": "pattern of the only groups to prune (may be repeated)",
     "include_structural": "prune structural groups too",
+    "blocks": "share or number of residual blocks that go as a whole, before any unit",
 }
 RECOVERY = {
     "epochs": "passes over the training data",
