@@ -8,6 +8,7 @@ A line is small: counts and largest errors, no lists of groups.
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def _compared(plan: Plan, proof: Proof, wanted: dict[str, int]) -> dict[str, Any
     return {
         "groups_cut": len(plan.keep),
         "kept_whole": len(whole),
-        "unsaid": [id for id in whole if not any(id in note for note in plan.notes)][:5],
+        "unsaid": [id for id in whole if not any(_says(note, id) for note in plan.notes)][:5],
         "off": sum(len(units) != wanted[id] for id, units in plan.keep.items() if id in wanted),
         "kept_share": [round(min(shares), 3), round(max(shares), 3)],
         "checked": proof.groups_checked,
@@ -115,6 +116,13 @@ def _compared(plan: Plan, proof: Proof, wanted: dict[str, int]) -> dict[str, Any
         "max_rel_error": proof.max_rel_error,
         "dtype": proof.dtype,
     }
+
+
+def _says(note: str, id: str) -> bool:
+    """Whether a note is about a group, by its name or as one "like it in transformer_blocks.*"."""
+    patterns = re.findall(r"like it in ([^:;, )]+)", note)
+    as_text = (re.escape(pattern).replace(r"\*", ".*") for pattern in patterns)
+    return id in note or any(re.match(text, id) for text in as_text)
 
 
 def _counted(subject: Subject, small: nn.Module, plan: Plan) -> dict[str, Any]:
