@@ -48,6 +48,9 @@ class LiveValue:
     itemsize: int
 
 
+_VALUE = "_secateur_value"
+
+
 @dataclass(slots=True)
 class LiveOp:
     """One recorded operator, types still being inferred."""
@@ -158,7 +161,12 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if known is None:
             # the storage object is kept, so that its address is not used again during the trace
             known = storages[storage._cdata] = (len(storages), storage)
-        return LiveValue(known[0], dims_of(tensor), tensor.element_size())
+        dims = dims_of(tensor)
+        value: LiveValue | None = getattr(tensor, _VALUE, None)
+        if value is None or value.dims is not dims or value.storage != known[0]:
+            value = LiveValue(known[0], dims, tensor.element_size())
+            setattr(tensor, _VALUE, value)
+        return value
 
     def _place(
         self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]

@@ -22,7 +22,7 @@ from secateur.core.expressions import (
     leaves,
 )
 from secateur.core.fingerprint import named_modules
-from secateur.core.graph import Group, Member, TensorType
+from secateur.core.graph import Group, Member, TensorType, Value
 from secateur.graph.metadata import metadata
 from secateur.graph.sized_ints import Ledger, LiveSize, Note
 from secateur.graph.types import Atom, Dims, Product, flag, parts_of, pin, resolve, show
@@ -32,9 +32,13 @@ _TINY = 4
 
 
 class Freezer:
-    """Numbers free atoms as axes, in the order in which they are first asked for."""
+    """Numbers free atoms as axes, in the order in which they are first asked for.
+
+    values: what a trace's live values became, by `id`; the trace holds them.
+    """
 
     def __init__(self) -> None:
+        self.values: dict[int, Value] = {}
         self.axes: dict[Atom, Axis] = {}
         self._dims: dict[Product, Dim] = {}
         self._tensors: dict[Dims, tuple[Dim, ...]] = {}

@@ -279,7 +279,11 @@ def _call(call: LiveCall, freezer: Freezer) -> Call:
 
 
 def _value(live: LiveValue, freezer: Freezer) -> Value:
-    return Value(live.storage, freezer.dims(live.dims), live.itemsize)
+    known = freezer.values.get(id(live))
+    if known is None:
+        known = Value(live.storage, freezer.dims(live.dims), live.itemsize)
+        freezer.values[id(live)] = known
+    return known
 
 
 def _op(op: Any, freezer: Freezer) -> Op:
