@@ -84,11 +84,7 @@ def settle(ledger: Ledger, unused: Iterable[Dims]) -> None:
             pin(product, "no operator of the forward uses it")
     for product, where in ledger.literals:
         pin(product, f"the model's code has the literal size {show(product)} ({where})")
-    typed: dict[Field, list[Product]] = {}
-    for note in ledger.notes:
-        for field, other in ((note.left, note.right), (note.right, note.left)):
-            if note.op == "eq" and note.holds and isinstance(field, Field):
-                typed.setdefault(field, []).extend(live_sizes(other))
+    typed = _typed_fields(ledger.notes)
     equal = _known_sizes(ledger.notes)
     for conversion in ledger.conversions:
         if conversion.folded:
@@ -102,6 +98,21 @@ def settle(ledger: Ledger, unused: Iterable[Dims]) -> None:
             products += [p for field in live_fields(expression) for p in typed.get(field, ())]
         for product in products:
             flag(product, "scaled", reason)
+
+
+def _typed_fields(notes: Sequence[Note]) -> dict[Field, list[Product]]:
+    """What each field is the size of; for one that is no size by itself, every size that it has a
+    part in: `width // 2` was the size of something."""
+    typed: dict[Field, list[Product]] = {}
+    partly: dict[Field, list[Product]] = {}
+    for note in notes:
+        if note.op != "eq" or not note.holds:
+            continue
+        for side, other in ((note.left, note.right), (note.right, note.left)):
+            for field in live_fields(side):
+                found = typed if side is field else partly
+                found.setdefault(field, []).extend(live_sizes(other))
+    return {**partly, **typed}
 
 
 def _known_sizes(notes: Sequence[Note]) -> dict[Any, Product]:
