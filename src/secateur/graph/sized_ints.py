@@ -29,6 +29,7 @@ class LiveSize:
 
 
 _NOT_THE_MODEL = frozenset({"torch", "secateur", "jaxtyping", "beartype"})
+_TAKING_SYMBOLS = frozenset({"einops"})
 _EQUALITIES = (("eq", True), ("ne", False))
 LiveExpression = int | LiveSize | Field | Binary
 
@@ -130,7 +131,12 @@ class SizedInt(int):
         return int.__repr__(self)
 
     __str__ = __repr__
-    __hash__ = int.__hash__
+    def __hash__(self) -> int:
+        # einops keeps what it computed for equal sizes, and computes anew where a size has no hash,
+        # as symbols have none: what it kept knows nothing of where this size came from
+        if self.ledger.open and _asker() in _TAKING_SYMBOLS:
+            raise TypeError("a size that is being traced is a symbol here")
+        return int.__hash__(self)
 
     def __copy__(self) -> int:
         return int(self)
