@@ -134,7 +134,9 @@ def _counted(subject: Subject, small: nn.Module, plan: Plan) -> dict[str, Any]:
         # how much a detector computes depends on what it sees: predict from what the masked
         # original sees, which is what the cut model sees
         seen = trace(masked(subject.model, plan), subject.inputs)
-        basis = CostModel(seen).macs(plan.counts())
+        # what it sees also decides how its axes are numbered
+        counts = {seen.group(id).axis.index: len(units) for id, units in plan.keep.items()}
+        basis = CostModel(seen).macs(counts)
         line["by_data"] = True
     args, kwargs = call_arguments(subject.inputs)
     small.eval()

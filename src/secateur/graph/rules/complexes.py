@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secateur.graph.call import OpCall, handles
+from secateur.graph.call import OpCall, dims_of, handles
 from secateur.graph.types import Dims, fresh, pin
 
 PAIR = "real and imaginary parts"
@@ -10,8 +10,12 @@ PAIR = "real and imaginary parts"
 
 @handles("view_as_complex", "view_as_complex_copy")
 def view_as_complex(call: OpCall) -> Dims:
-    x = call.dims("self")
+    """Strides must be even: where pairs are read out of wider rows, the rows keep their width."""
+    source = call.get("self")
+    x = dims_of(source)
     pin(x[-1], PAIR)
+    if source._base is not None and not source.is_contiguous():
+        pin(dims_of(source._base)[-1], "pairs are read out of it, so its width must stay even")
     return x[:-1]
 
 
