@@ -86,3 +86,33 @@ def test_equal_infinities_are_equal_and_nan_is_refused() -> None:
     assert difference([masked], [torch.tensor([1.0, 0.0])])[1] == torch.inf
     with pytest.raises(ProofError, match="NaN"):
         difference([torch.tensor([torch.nan])], [torch.zeros(1)])
+
+
+def test_what_a_forward_kept_is_not_copied_into_the_cut_model() -> None:
+    class Biased(nn.Module):
+        """Keeps an expanded bias while in evaluation mode, as LeViT does."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias, self.kept = nn.Parameter(torch.randn(12)), dict[str, Tensor]()
+            self.into, self.out = nn.Linear(6, 12), nn.Linear(12, 3)
+
+        def train(self, mode: bool = True) -> Biased:
+            super().train(mode)
+            if mode:
+                self.kept = {}
+            return self
+
+        def forward(self, x: Tensor) -> Tensor:
+            if "cpu" not in self.kept:
+                self.kept["cpu"] = self.bias * 2
+            return self.out(torch.relu(self.into(x) + self.kept["cpu"]))
+
+    model, inputs = Biased().eval(), torch.randn(4, 6)
+    graph = sc.trace(model, inputs)
+    with torch.no_grad():
+        model(inputs)
+    plan = sc.plan(graph, sc.score(graph, model, criterion="random", seed=0), keep=0.5)
+    small = sc.cut(model, plan)
+    assert small(inputs).shape == (4, 3) and not small.training
+    assert model.kept["cpu"].shape == (12,)

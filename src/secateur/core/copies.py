@@ -3,6 +3,9 @@
 Modules keep computed tensors in plain attributes: the old `torch.nn.utils.weight_norm` does, and so
 do caches. Such a tensor is part of a graph of gradients, which `copy.deepcopy` refuses to copy; its
 value is all that a copy needs.
+
+What a forward kept for the next one may not fit a copy that is changed: modules with such caches
+drop them when they are put in training mode, so a copy was there once.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from secateur.core.modes import modes_kept
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -37,7 +42,10 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
     for module in ordinary:
         state: dict[str, Any] = module.__getstate__()  # type: ignore[no-untyped-call]
         memo[id(module)].__setstate__({name: _value(v, memo) for name, v in state.items()})
-    return copy.deepcopy(model, memo)
+    twin = copy.deepcopy(model, memo)
+    with modes_kept(twin):
+        twin.train()
+    return twin
 
 
 @cache
