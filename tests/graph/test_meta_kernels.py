@@ -159,6 +159,12 @@ def test_norms(dtype) -> None:
             applied[0] += agrees(
                 aten.native_batch_norm.default, layout, *own, mean, var, False, 0.1, 1e-5
             )
+            for running in ((mean, var), (None, None)):
+                given = (layout, *own, *running, True, 0.1, 1e-5)
+                if x.numel() > c:
+                    applied[0] += agrees(aten.native_batch_norm.default, *given)
+                else:  # a single value has no variance, and torch fails
+                    assert QUICK[aten.native_batch_norm.default](*given) is None
             positions = x.numel() // (shape[0] * c)
             for groups in {1, c}:
                 applied[2] += agrees(

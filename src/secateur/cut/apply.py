@@ -187,7 +187,8 @@ def _factors(fold: Fold, size: int, kept: Tensor | None) -> Tensor:
 
 def _sliced(tensor: Tensor, kept: Kept) -> Tensor:
     cut = [k for k, indices in enumerate(kept) if indices is not None]
-    if len(cut) > 1 and cut[0] == 0 and tensor.numel() > _BLOCK:
+    large = tensor.device.type == "cpu" and tensor.numel() > _BLOCK
+    if large and len(cut) > 1 and cut[0] == 0:
         return _sliced_in_blocks(tensor, kept)
     # the dimension that shrinks most goes first, so that the least is copied
     for k in sorted(cut, key=lambda k: len(kept[k]) / tensor.shape[k]):  # type: ignore[arg-type]

@@ -196,16 +196,18 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
-    if training or mean is None or var is None or x.dim() < 2 or not _plain(x):
+    if x.dim() < 2 or not _plain(x) or not (training or (mean is not None and var is not None)):
         return None
+    if training and x.numel() <= x.shape[1]:
+        return None  # a single value has no variance: torch says so
     own = [t for t in (weight, bias, mean, var) if t is not None]
     if any(t.dtype is not x.dtype or t.shape != x.shape[1:2] for t in own):
         return None
     statistics = _statistics_type(x)
     return (
         _new(x.shape, x.dtype),
-        _new(mean.shape, statistics),
-        _new(mean.shape, statistics),
+        _new(x.shape[1:2], statistics),
+        _new(x.shape[1:2], statistics),
     )
 
 
