@@ -48,6 +48,8 @@ def _indexed_dims(index: Sequence[Any], dims: Sequence[Product]) -> Iterator[tup
 
 
 def _bound(ledger: Ledger, bound: Any, dim: Product, where: str) -> None:
+    if isinstance(bound, Tensor) and not bound.is_meta and bound.numel() == 1:
+        bound = int(bound)  # where its value came from is not known: a literal
     if not isinstance(bound, int) or bound == 0 or not -size_of(dim) < bound < size_of(dim):
         return
     if bound > 0:
