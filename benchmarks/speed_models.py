@@ -117,17 +117,14 @@ def heads_rewritten_(model: nn.Module) -> None:
         if isinstance(children.get("qkv"), nn.Linear) and "num_heads" in own:
             own["head_dim"] = children["qkv"].out_features // (3 * own["num_heads"])
             own["attn_dim"] = own["num_heads"] * own["head_dim"]
-        for name in ("query", "q_proj"):
-            projection = children.get(name)
-            if not isinstance(projection, nn.Linear):
-                continue
-            config = own.get("config")
-            heads = own.get("num_attention_heads") or getattr(config, "num_attention_heads", 1)
-            width = projection.out_features // heads
-            for attribute in {"attention_head_size", "head_dim"} & own.keys():
-                own[attribute] = width
-            if "all_head_size" in own:
-                own["all_head_size"] = projection.out_features
+        projection = children.get("query", children.get("q_proj"))
+        if "num_attention_heads" not in own or not isinstance(projection, nn.Linear):
+            continue  # a Llama's heads go whole, and their width stays
+        width = projection.out_features // own["num_attention_heads"]
+        for attribute in {"attention_head_size", "head_dim"} & own.keys():
+            own[attribute] = width
+        if "all_head_size" in own:
+            own["all_head_size"] = projection.out_features
 
 
 def ignored_layers(model: nn.Module) -> list[nn.Module]:
