@@ -1,4 +1,4 @@
-"""einops takes shapes apart with integers that it remembers: what it kept is not taken for known."""
+"""einops keeps what it computed for equal sizes: that is not taken for this model's."""
 
 from __future__ import annotations
 

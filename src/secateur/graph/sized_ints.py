@@ -131,6 +131,7 @@ class SizedInt(int):
         return int.__repr__(self)
 
     __str__ = __repr__
+
     def __hash__(self) -> int:
         # einops keeps what it computed for equal sizes, and computes anew where a size has no hash,
         # as symbols have none: what it kept knows nothing of where this size came from
