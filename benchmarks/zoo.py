@@ -221,6 +221,7 @@ def code_key(zoo: str) -> str:
         HERE / "zoo_run.py",
         HERE / "zoo_cuts.py",
         HERE / "zoos" / f"{zoo}.py",
+        *(HERE / "zoos").glob("_*.py"),  # what a zoo is made of
     ]
     for path in sorted(measured):
         digest.update(path.name.encode() + path.read_bytes())
