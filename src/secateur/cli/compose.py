@@ -11,12 +11,10 @@ from typing import Any
 
 from torch import nn
 
-from secateur.core.dims import axes_of
 from secateur.core.errors import CutError
 from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Graph
-from secateur.core.plan import FieldChange, Plan
-from secateur.core.scales import folds_of
+from secateur.core.plan import Plan
 from secateur.cost.counted import cost
 from secateur.select.fields import solve_fields
 
@@ -29,33 +27,21 @@ def compose(
     final: the model after the last plan, with which every shape is compared.
     Raises: CutError when the steps cannot be told as one cut.
     """
+    if any(plan.removed for plan in plans):
+        raise CutError(
+            "steps that remove whole blocks cannot be saved as one plan, for each numbers the "
+            "layers anew; prune in one step (leave out the loop), or leave out blocks"
+        )
     keep = _kept(graph, plans)
-    groups = [group for group in graph.groups if group.id in keep]
-    counts = {group.axis.index: len(keep[group.id]) for group in groups}
-    fields = solve_fields(graph.relations, graph.fields, counts)
-    plan = Plan(
-        fingerprint=graph.fingerprint,
-        graph_hash=graph.hash,
-        axes={group.id: group.axis for group in groups},
-        keep={group.id: keep[group.id] for group in groups},
-        tensors={
-            name: tensor.dims
-            for name, tensor in graph.tensors.items()
-            if any(axis.index in counts for dim in tensor.dims for axis in axes_of(dim))
-        },
-        changes=tuple(
-            FieldChange(field, before, fields[field])
-            for field, before in graph.fields.items()
-            if fields.get(field, before) != before
-        ),
+    counts = {graph.group(id).axis.index: len(units) for id, units in keep.items()}
+    plan = Plan.of(
+        graph,
+        keep,
+        solve_fields(graph.relations, graph.fields, counts),
         before=cost(graph),
         after=cost(graph, counts),
         settings=settings,
         notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
-        exact=tuple(group.id for group in groups if group.exact),
-        inexact={group.id: "; ".join(group.notes) for group in groups if not group.exact},
-        # each step kept every scale as it was, so all steps together do
-        folds=folds_of(graph.scales, counts, graph.fields, {**graph.fields, **fields}),
     )
     _check_shapes(plan, final)
     return plan

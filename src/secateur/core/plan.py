@@ -20,10 +20,11 @@ from torch import Tensor
 from secateur.core.atomic import write_text
 from secateur.core.cost import Cost
 from secateur.core.depth import renumbered, within
-from secateur.core.dims import Axis, Dim, Keep, dim_from_json, dim_to_json, new_size
+from secateur.core.dims import Axis, Dim, Keep, axes_of, dim_from_json, dim_to_json, new_size
 from secateur.core.errors import PlanMismatchError
 from secateur.core.expressions import Field
-from secateur.core.scales import Fold, Rows
+from secateur.core.graph import Graph
+from secateur.core.scales import Fold, Rows, folds_of
 
 FORMAT = 1
 
@@ -66,6 +67,48 @@ class Plan:
     folds: tuple[Fold, ...] = ()
     removed: tuple[str, ...] = ()
     identity: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        graph: Graph,
+        keep: Mapping[str, tuple[int, ...]],
+        fields: Mapping[Field, int],
+        *,
+        before: Cost,
+        after: Cost,
+        settings: Mapping[str, Any],
+        notes: tuple[str, ...] = (),
+    ) -> Plan:
+        """The plan that keeps these units of a graph's groups and all of the others.
+
+        fields: values of the model's attributes after the cut, where they change.
+        """
+        cut = [group for group in graph.groups if group.id in keep]
+        counts = {group.axis.index: len(keep[group.id]) for group in cut}
+        return cls(
+            fingerprint=graph.fingerprint,
+            graph_hash=graph.hash,
+            axes={group.id: group.axis for group in cut},
+            keep={group.id: keep[group.id] for group in cut},
+            tensors={
+                name: tensor.dims
+                for name, tensor in graph.tensors.items()
+                if any(axis.index in counts for dim in tensor.dims for axis in axes_of(dim))
+            },
+            changes=tuple(
+                FieldChange(field, value, fields[field])
+                for field, value in graph.fields.items()
+                if fields.get(field, value) != value
+            ),
+            before=before,
+            after=after,
+            settings=settings,
+            notes=notes,
+            exact=tuple(sorted(group.id for group in cut if group.exact)),
+            inexact={group.id: "; ".join(group.notes) for group in cut if not group.exact},
+            folds=folds_of(graph.scales, counts, graph.fields, {**graph.fields, **fields}),
+        )
 
     def kept_units(self) -> Keep:
         """Kept units by axis index, for `dims.kept_indices`."""

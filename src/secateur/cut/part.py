@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from secateur.core.dims import axes_of
 from secateur.core.graph import Graph
-from secateur.core.plan import FieldChange, Plan
-from secateur.core.scales import folds_of
+from secateur.core.plan import Plan
 from secateur.select.counts import solve_counts
 
 
@@ -29,28 +27,16 @@ def part_of(plan: Plan, graph: Graph, groups: Collection[str]) -> Plan | None:
         wanted = {axis: count for axis, count in wanted.items() if axis not in moved}
     if not wanted:
         return None
-    kept = [id for id in plan.keep if plan.axes[id].index in wanted]
-    axes = {plan.axes[id].index for id in kept}
-    return replace(
-        plan,
-        axes={id: plan.axes[id] for id in kept},
-        keep={id: plan.keep[id] for id in kept},
-        tensors={
-            name: dims
-            for name, dims in plan.tensors.items()
-            if any(axis.index in axes for dim in dims for axis in axes_of(dim))
-        },
-        changes=tuple(
-            FieldChange(field, graph.fields[field], value)
-            for field, value in solution.fields.items()
-            if field in graph.fields and graph.fields[field] != value
-        ),
-        exact=tuple(id for id in plan.exact if id in kept),
-        inexact={},
-        folds=folds_of(
-            graph.scales, solution.counts, graph.fields, {**graph.fields, **solution.fields}
-        ),
+    part = Plan.of(
+        graph,
+        {id: units for id, units in plan.keep.items() if plan.axes[id].index in wanted},
+        solution.fields,
+        before=plan.before,
+        after=plan.after,
+        settings=plan.settings,
+        notes=plan.notes,
     )
+    return replace(part, graph_hash=plan.graph_hash, removed=plan.removed, identity=plan.identity)
 
 
 def depth_of(plan: Plan) -> Plan:

@@ -17,11 +17,9 @@ from torch import Tensor
 from secateur.core.budget import Budget
 from secateur.core.collecting import uncollected
 from secateur.core.depth import without_blocks
-from secateur.core.dims import axes_of
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
-from secateur.core.plan import FieldChange, Plan, Scores
-from secateur.core.scales import folds_of
+from secateur.core.plan import Plan, Scores
 from secateur.cost.counted import CostModel
 from secateur.select.constraints import Constraints
 from secateur.select.counts import Solution
@@ -108,33 +106,23 @@ def choose_units(scores_U: Float[Tensor, " units"], count: int) -> tuple[int, ..
 
 
 def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any]) -> Plan:
-    graph, counts = problem.graph, solution.counts
-    cut = [g for g in graph.groups if counts.get(g.axis.index, g.size) < g.size]
-    lost = {group.axis.index for group in cut}
-    return Plan(
-        fingerprint=graph.fingerprint,
-        graph_hash=graph.hash,
-        axes={g.id: g.axis for g in cut},
-        keep={g.id: choose_units(problem.scores[g.id], counts[g.axis.index]) for g in cut},
-        tensors={
-            name: tensor.dims
-            for name, tensor in graph.tensors.items()
-            if any(axis.index in lost for dim in tensor.dims for axis in axes_of(dim))
-        },
-        changes=tuple(
-            FieldChange(field, before, solution.fields[field])
-            for field, before in graph.fields.items()
-            if solution.fields.get(field, before) != before
-        ),
+    counts = {group.axis.index: group.size for group in problem.graph.groups} | solution.counts
+    keep = {
+        group.id: choose_units(problem.scores[group.id], counts[group.axis.index])
+        for group in problem.graph.groups
+        if counts[group.axis.index] < group.size
+    }
+    recorded = {
+        **settings,
+        "budget": None if problem.budget is None else str(problem.budget),
+        **problem.constraints.to_json(),
+    }
+    return Plan.of(
+        problem.graph,
+        keep,
+        solution.fields,
         before=problem.dense,
-        after=problem.costs.cost(counts),
-        settings={
-            **settings,
-            "budget": None if problem.budget is None else str(problem.budget),
-            **problem.constraints.to_json(),
-        },
+        after=problem.costs.cost(solution.counts),
+        settings=recorded,
         notes=plan_notes(problem, solution),
-        exact=tuple(sorted(group.id for group in cut if group.exact)),
-        inexact={g.id: "; ".join(g.notes) for g in cut if not g.exact},
-        folds=folds_of(graph.scales, counts, graph.fields, {**graph.fields, **solution.fields}),
     )
