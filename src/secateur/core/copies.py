@@ -68,6 +68,11 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
     if kind in _CONTAINERS and not value:  # a module has a dozen of them, for hooks
         memo[id(value)] = new = kind()
         return new
+    if kind is tuple and all(type(item) in _SHARED for item in value):
+        return value
+    if kind is Tensor and not value.dim() and not value.requires_grad and not vars(value):
+        memo[id(value)] = new = value.clone()  # a counter, as every batch norm has one
+        return new
     if kind is dict and all(type(key) in _SHARED for key in value):
         new = memo[id(value)] = {}
         new.update((key, _value(item, memo)) for key, item in value.items())

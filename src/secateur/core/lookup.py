@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+from functools import cache
 from types import ModuleType
 
 
@@ -34,8 +35,9 @@ def find(package: str, name: str, *, kind: str) -> ModuleType:
     return importlib.import_module(f"{package}.{_modules(package)[name]}")
 
 
+@cache
 def _modules(package: str) -> dict[str, str]:
-    """Extension name to module name."""
+    """Extension name to module name; a package is listed once, for that reads its folder."""
     module = importlib.import_module(package)
     excluded: frozenset[str] = getattr(module, "NOT_EXTENSIONS", frozenset())
     return {

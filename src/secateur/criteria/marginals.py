@@ -8,7 +8,7 @@ once, in blocks that stay in the processor's cache, and nothing of a tensor's si
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float64
@@ -43,6 +43,29 @@ def marginals(tensor: Tensor, term: Term) -> list[Float64[Tensor, " indices"]]:
         return [first.cpu(), inner.cpu()]
     others = (_all_but(k, inner.dim()) for k in range(inner.dim()))
     return [first.cpu(), *(inner.sum(dims).cpu() for dims in others)]
+
+
+def is_short(tensor: Tensor) -> bool:
+    """Whether a tensor is floating and takes so little that a call costs more than its elements."""
+    return tensor.is_floating_point() and tensor.numel() <= _BLOCK["cpu"]
+
+
+def terms_of(vectors: Mapping[str, Tensor], term: Term) -> dict[str, Float64[Tensor, " indices"]]:
+    """The terms of many tensors of one dimension, by name, on the CPU; those of a kind at once.
+
+    >>> {k: v.tolist() for k, v in terms_of({"a": torch.tensor([2.0, 3.0])}, torch.square).items()}
+    {'a': [4.0, 9.0]}
+    """
+    kinds: dict[tuple[torch.device, torch.dtype], list[str]] = {}
+    for name, vector in vectors.items():
+        kinds.setdefault((vector.device, vector.dtype), []).append(name)
+    found: dict[str, Tensor] = {}
+    for names in kinds.values():
+        flat = torch.cat([vectors[name].detach() for name in names])
+        sizes = [len(vectors[name]) for name in names]
+        parts = torch.split(_terms(flat, term).double().cpu(), sizes)
+        found.update(zip(names, parts, strict=True))
+    return found
 
 
 def _all_but(k: int, n: int) -> list[int]:

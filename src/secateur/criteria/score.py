@@ -21,16 +21,20 @@ from secateur.core.graph import Graph, Group, Member
 from secateur.core.lookup import find
 from secateur.core.plan import Scores
 from secateur.criteria.blocks import score_blocks
-from secateur.criteria.gradients import LossFn, batch_gradients
+from secateur.criteria.evidence import evidence_kind, rounds
+from secateur.criteria.gradients import LossFn
 from secateur.criteria.marginals import marginals
 from secateur.criteria.matrices import (
     Context,
+    Matrices,
     UnitMatrix,
+    combined,
     context_of,
     parameter_members,
-    unit_matrix,
+    rooted,
 )
-from secateur.criteria.sound import check_finite, check_present, finite
+from secateur.criteria.scales import only_scales
+from secateur.criteria.sound import check_finite, check_present
 
 
 def score(
@@ -44,9 +48,11 @@ def score(
 ) -> Scores:
     """One float64 score per unit of each free group, higher is more important.
 
-    data: calibration batches for criteria that need gradients, see `criteria.gradients`. seed: of
-    the random criterion. A free group without any floating-point parameter gets no score. A
-    criterion that looks at the stream, "block_output", scores whole blocks instead, by their path.
+    data: calibration batches for criteria that look at gradients or activations, see
+    `criteria.gradients`; targets are not looked at where there is no loss. seed: of criteria that
+    draw numbers. A free group of which the criterion sees nothing, for example one without any
+    floating-point parameter, gets no score. A criterion that looks at the stream, "block_output",
+    scores whole blocks instead, by their path.
 
     Raises: ScoreError for missing data, NaN or infinite tensors and weights on meta;
     PlanMismatchError when the graph is another model's; ValueError for an unknown criterion.
@@ -67,16 +73,16 @@ def score(
     if vars(rule).get("TERM") is not None:
         return _sums(rule, graph, tensors)
     check_finite(graph, tensors)
-    if "gradient" not in rule.NEEDS:
-        return _scores(rule, graph, tensors, None, seed)
-    if data is None:
-        raise ScoreError(
-            f"criterion {criterion!r} needs gradients, so it needs data: type score(graph, model, "
-            f"criterion={criterion!r}, data=loader, loss_fn=torch.nn.functional.cross_entropy)"
-        )
+    if "norm_scale" in rule.NEEDS:
+        graph = only_scales(graph)
+    kind = evidence_kind(rule)
+    if kind is None:
+        return _scores(rule, graph, tensors, seed)
     return _mean(
-        _scores(rule, graph, tensors, gradients, seed)
-        for gradients in batch_gradients(model, data, loss_fn)
+        _scores(rule, graph, tensors, seed, evidence)
+        for evidence in rounds(
+            kind, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed
+        )
     )
 
 
@@ -103,7 +109,7 @@ def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict
     known: dict[str, list[Tensor]] = {}
     scores = {}
     for group in graph.free:
-        members = [m for m in parameter_members(graph, group) if _floating(tensors, m)]
+        members = _members(graph, group, tensors)
         if not members:
             continue
         total_U = torch.zeros(group.size, dtype=torch.float64)
@@ -128,53 +134,44 @@ def _scores(
     rule: ModuleType,
     graph: Graph,
     tensors: Mapping[str, Tensor],
-    gradients: Mapping[str, Tensor] | None,
     seed: int,
+    evidence: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
-    """Scores of all groups that have a parameter, from weights and one batch's gradients."""
+    """Scores of all groups that have a parameter, from weights and one round of evidence."""
     scores = {}
     for group in graph.free:
-        members = [m for m in parameter_members(graph, group) if _floating(tensors, m)]
+        members = _members(graph, group, tensors)
         if not members:
             continue
+        if evidence is not None and not any(member.tensor in evidence for member in members):
+            if evidence_kind(rule) == "input_norm":
+                continue
+            raise _unreached(group, members)
         context = context_of(group.id, group.size, seed)
-        total_U = torch.zeros(group.size, dtype=torch.float64)
-        used = 0
-        for member in members:
-            matrix = _matrix(graph, group, member, tensors, gradients)
-            if matrix is not None:
-                total_U += _one(rule, matrix, context) ** rule.POWER
-                used += 1
-        if not used:
-            raise ScoreError(
-                f"no gradient reaches group {group.id!r} ({', '.join(m.tensor for m in members)}): "
-                "its parameters are frozen or the loss does not depend on them; call "
-                "requires_grad_(True) on one, or use a criterion such as 'l2'"
-            )
-        scores[group.id] = total_U ** (1 / rule.POWER)
+        scores[group.id] = _of_group(
+            rule, Matrices(graph, group, members, tensors, evidence), context
+        )
     return scores
 
 
-def _matrix(
-    graph: Graph,
-    group: Group,
-    member: Member,
-    tensors: Mapping[str, Tensor],
-    gradients: Mapping[str, Tensor] | None,
-) -> UnitMatrix | None:
-    """A member's matrix, or None where gradients are asked for and it has none."""
-    w_UR = unit_matrix(graph, group, member, tensors[member.tensor])
-    if gradients is None:
-        return UnitMatrix(w_UR)
-    gradient = gradients.get(member.tensor)
-    if gradient is None:
-        return None
-    if not finite(gradient):
-        raise ScoreError(
-            f"the gradient of {member.tensor} holds NaN or infinite values; calibrate in float32 "
-            "or with a smaller loss, or use a criterion such as 'l2'"
-        )
-    return UnitMatrix(w_UR, unit_matrix(graph, group, member, gradient))
+def _of_group(rule: ModuleType, matrices: Matrices, context: Context) -> Tensor:
+    """The members' importances combined, or what the criterion makes of all of them."""
+    if hasattr(rule, "of_group"):
+        whole: Tensor = rule.of_group(matrices, context)
+        return whole.to("cpu", torch.float64)
+    total_U = torch.zeros(context.units, dtype=torch.float64)
+    for matrix in matrices:
+        one_U = _one(rule, matrix, context)
+        total_U = combined(total_U, one_U, rule.POWER)
+    return rooted(total_U, rule.POWER)
+
+
+def _unreached(group: Group, members: list[Member]) -> ScoreError:
+    return ScoreError(
+        f"no gradient reaches group {group.id!r} ({', '.join(m.tensor for m in members)}): "
+        "its parameters are frozen or the loss does not depend on them; call "
+        "requires_grad_(True) on one, or use a criterion such as 'l2'"
+    )
 
 
 def _one(rule: ModuleType, matrix: UnitMatrix, context: Context) -> Tensor:
@@ -191,5 +188,6 @@ def _mean(batches: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {id: values / count for id, values in total.items()}
 
 
-def _floating(tensors: Mapping[str, Tensor], member: Member) -> bool:
-    return tensors[member.tensor].is_floating_point()
+def _members(graph: Graph, group: Group, tensors: Mapping[str, Tensor]) -> list[Member]:
+    """Members with something to score: floating-point parameters."""
+    return [m for m in parameter_members(graph, group) if tensors[m.tensor].is_floating_point()]

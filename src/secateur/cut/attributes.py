@@ -12,14 +12,13 @@ from torch import nn
 
 from secateur.core.errors import CutError
 from secateur.core.expressions import Field
+from secateur.core.fingerprint import named_modules
 from secateur.core.plan import FieldChange
 
 
 def read_field(model: nn.Module, field: Field) -> int:
     """Present value of an attribute. Raises: AttributeError, IndexError when it is not there."""
-    value = _holder(model, field)
-    value = getattr(value, field.name.rpartition(".")[2])
-    return int(value if field.index is None else value[field.index])
+    return _read(model.get_submodule(field.owner), field)
 
 
 def rewrite_attributes_(model: nn.Module, changes: tuple[FieldChange, ...]) -> None:
@@ -27,12 +26,14 @@ def rewrite_attributes_(model: nn.Module, changes: tuple[FieldChange, ...]) -> N
 
     Raises: CutError when an attribute can neither be set nor follows from the others.
     """
+    owners = dict(named_modules(model, repeated=True))
     for change in changes:
-        _write(model, change.field, change.after)
+        _write(owners[change.field.owner], change.field, change.after)
     for change in changes:
-        if read_field(model, change.field) != change.after:
+        found = _read(owners[change.field.owner], change.field)
+        if found != change.after:
             raise CutError(
-                f"{change.field} of {type(model).__name__} is {read_field(model, change.field)} "
+                f"{change.field} of {type(model).__name__} is {found} "
                 f"after the cut and should be {change.after}; it is a property that cannot be "
                 "set. Keep its module out of the plan with keep_modules=..."
             )
@@ -47,15 +48,22 @@ def _decide_again_(model: nn.Module) -> None:
             module.use_nested_tensor = all(m.num_heads % 2 == 0 for m in attention)
 
 
-def _holder(model: nn.Module, field: Field) -> Any:
-    holder: Any = model.get_submodule(field.owner)
-    for name in field.name.split(".")[:-1]:
-        holder = getattr(holder, name)
-    return holder
+def _holder(owner: nn.Module, field: Field) -> tuple[Any, str]:
+    """The object that has the attribute, and the attribute's own name."""
+    holder: Any = owner
+    *path, name = field.name.split(".")
+    for part in path:
+        holder = getattr(holder, part)
+    return holder, name
 
 
-def _write(model: nn.Module, field: Field, value: int) -> None:
-    holder, name = _holder(model, field), field.name.rpartition(".")[2]
+def _read(owner: nn.Module, field: Field) -> int:
+    value = getattr(*_holder(owner, field))
+    return int(value if field.index is None else value[field.index])
+
+
+def _write(owner: nn.Module, field: Field, value: int) -> None:
+    holder, name = _holder(owner, field)
     new: Any = value
     if field.index is not None:
         old = getattr(holder, name)

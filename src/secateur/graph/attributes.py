@@ -1,7 +1,7 @@
 """Reads of integer attributes during a trace: `self.num_heads` comes back as a `SizedInt`.
 
-Modules are covered by one patch of `nn.Module.__getattribute__`; plain objects that hang on a
-module (configurations, dataclasses) by a patch of their classes. The patches stand only while the
+In modules the attributes are exchanged for tagged ones; plain objects that hang on a module
+(configurations, dataclasses) are covered by a patch of their classes. Both stand only while the
 trace runs. An attribute that the forward reads more than once is the same `Field` each time, so
 what becomes of it types it.
 """
@@ -9,8 +9,9 @@ what becomes of it types it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -23,6 +24,8 @@ from secateur.graph.sized_ints import Ledger
 
 _LONGEST_LIST = 8
 """Longer lists of ints are data, not sizes."""
+_SIZES = frozenset({int, tuple, list})
+_ABSENT = object()
 _NOT_HOLDERS = (
     nn.Module,
     Tensor,
@@ -42,42 +45,71 @@ _FOREIGN = ("builtins", "torch.", "torch", "numpy", "collections", "functools", 
 
 @contextmanager
 def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]:
-    """Tag integer attributes while the block runs; yields every field that was read, and its
+    """Tag integer attributes while the block runs; yields every field that can be read, and its
     value."""
-    read: dict[Field, int] = {}
-    owners = {id(module): name for name, module in reversed(named_modules(model))}
+    values: dict[Field, int] = {}
     holders = dict(_holders(model))
 
     def tag(owner: str, name: str, value: Any) -> Any:
-        kind = type(value)
-        if kind is int:
+        if type(value) is int:
             if value <= 1:
                 return value
-            read[field := Field(owner, name)] = value
+            values[field := Field(owner, name)] = value
             return ledger.tag(value, field)
-        if kind in (tuple, list) and 0 < len(value) <= _LONGEST_LIST:
-            if not all(type(item) is int for item in value) or max(value) <= 1:
-                return value
-            fields = [Field(owner, name, k) for k in range(len(value))]
-            read.update((f, v) for f, v in zip(fields, value, strict=True) if v > 1)
-            return kind(ledger.tag(v, f) for f, v in zip(fields, value, strict=True))
-        return value
-
-    plain: Any = object.__getattribute__
-
-    def read_module(self: Any, name: str) -> Any:
-        value = plain(self, name)
-        if name[0] == "_" or type(value) not in (int, tuple, list):
+        if not _is_sizes(value):
             return value
-        owner = owners.get(id(self))
-        return value if owner is None or name == "training" else tag(owner, name, value)
+        fields = [Field(owner, name, k) for k in range(len(value))]
+        values.update((f, v) for f, v in zip(fields, value, strict=True) if v > 1)
+        return type(value)(ledger.tag(v, f) for f, v in zip(fields, value, strict=True))
 
-    with _patched_holders(holders, tag):
-        nn.Module.__getattribute__ = read_module  # type: ignore[method-assign]
-        try:
-            yield read
-        finally:
-            del nn.Module.__getattribute__
+    with _patched_holders(holders, tag), _exchanged(model, tag):
+        yield values
+
+
+def _is_sizes(value: Any) -> bool:
+    """Whether a value is a short list of whole numbers, not all of them 0 or 1."""
+    return (
+        type(value) in (tuple, list)
+        and 0 < len(value) <= _LONGEST_LIST
+        and all(type(item) is int for item in value)
+        and max(value) > 1
+    )
+
+
+@contextmanager
+def _exchanged(model: nn.Module, tag: Callable[[str, str, Any], Any]) -> Iterator[None]:
+    """Sizes in modules' attributes exchanged for tagged ones; a class's own are shadowed.
+
+    Reads then cost what they always do, where a patched `__getattribute__` would see every read
+    of every module. What the forward itself assigns stays as it is.
+    """
+    exchanged: list[tuple[dict[str, Any], str, Any, Any]] = []
+    for owner, module in named_modules(model):
+        own, kind = vars(module), type(module)  # type: dict[str, Any], Any
+        found = [item for item in own.items() if type(item[1]) in _SIZES and item[0][0] != "_"]
+        for name, value in (*found, *_of_class(kind)):
+            tagged = tag(owner, name, value)
+            if tagged is not value and (value is own.get(name) or name not in own):
+                exchanged.append((own, name, own.get(name, _ABSENT), tagged))
+                own[name] = tagged
+    try:
+        yield
+    finally:
+        for own, name, value, tagged in exchanged:
+            if own.get(name) is tagged:
+                own.pop(name) if value is _ABSENT else own.update({name: value})
+
+
+@cache
+def _of_class(kind: Any) -> tuple[tuple[str, Any], ...]:
+    """Sizes that a module class keeps for all of its instances."""
+    classes = [base for base in kind.__mro__ if base not in nn.Module.__mro__]
+    found = {name: value for base in reversed(classes) for name, value in vars(base).items()}
+    return tuple(
+        (name, value)
+        for name, value in found.items()
+        if name[0] != "_" and (type(value) is int or _is_sizes(value))
+    )
 
 
 def _holders(model: nn.Module) -> Iterator[tuple[int, tuple[Any, str, str]]]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from secateur.core.fingerprint import named_modules
 from secateur.graph.call import dims_of
 from secateur.graph.dispatch import LiveValue, Recording
 from secateur.graph.types import Dims
@@ -156,7 +157,7 @@ def picked_by_number(model: nn.Module, names: Mapping[int, str]) -> Iterator[dic
     elements does.
     """
     kinds = (nn.ModuleList, nn.Sequential)
-    found = {path: False for path, module in model.named_modules() if isinstance(module, kinds)}
+    found = {path: False for path, module in named_modules(model) if isinstance(module, kinds)}
     plain = {kind: kind.__dict__["__getitem__"] for kind in kinds}
 
     def watched(own: Any) -> Any:

@@ -91,6 +91,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.kernels = MetaKernels()
         self._paused = False
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Nothing here is compiled, so torch need not guard each operator against that."""
+        return False
+
     def __torch_dispatch__(
         self,
         func: torch._ops.OpOverload,

@@ -155,13 +155,18 @@ def live_fields(expression: Any) -> Iterator[Field]:
 
 def make_relations(
     freezer: Freezer,
-    notes: Sequence[Note],
+    ledger: Ledger,
     model: nn.Module,
     tensors: Mapping[str, TensorType],
     read: Mapping[Field, int],
 ) -> tuple[list[Relation], dict[Field, int]]:
-    """Every relation of a trace and of the modules' metadata, each once, and the fields in them."""
-    fields = dict(read)
+    """Every relation of a trace and of the modules' metadata, each once, and the fields in them.
+
+    read: values of the fields that the forward could read.
+    """
+    sides = [side for note in ledger.notes for side in (note.left, note.right)]
+    sides += [conversion.expression for conversion in ledger.conversions]
+    fields = {field: read[field] for side in sides for field in live_fields(side)}
     found: dict[tuple[str, Expression, Expression, bool], Relation] = {}
 
     def add(relation: Relation) -> None:
@@ -169,7 +174,7 @@ def make_relations(
         if relation.left != relation.right:
             found.setdefault(key, relation)
 
-    for note in notes:
+    for note in ledger.notes:
         op, holds = (
             ("eq", True) if (note.op, note.holds) == ("ne", False) else (note.op, note.holds)
         )

@@ -7,7 +7,7 @@ a shallow copy of the dicts and lists in it, and restored whatever happens.
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -39,36 +39,43 @@ def empty_like_on_meta(tensor: Tensor) -> Tensor:
 @contextmanager
 def restored(model: nn.Module) -> Iterator[None]:
     """Undo everything that the block does to modules' attributes and training flags."""
-    saved = []
+    saved, empty, filled = [], list[Any](), list[tuple[Any, Any]]()
     for module in model.modules():
         attributes = dict(module.__dict__)
-        containers = [
-            (value, value.copy())
-            for name, value in attributes.items()
-            if type(value) in (dict, list, collections.OrderedDict, set)
-        ]
-        saved.append((module, attributes, containers))
+        saved.append((module, attributes))
+        for value in attributes.values():
+            if type(value) in _CONTAINERS:
+                if value:
+                    filled.append((value, value.copy()))
+                else:  # a module has a dozen of them, for hooks
+                    empty.append(value)
     try:
         yield
     finally:
-        for module, attributes, containers in saved:
+        for module, attributes in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            _forget_types_(attributes.values())
-            for container, content in containers:
+            for value in attributes.values():
+                if isinstance(value, Tensor):
+                    _forget_types_(value)
+        for container in empty:
+            if container:
                 container.clear()
-                if isinstance(container, list):
-                    container.extend(content)
-                else:
-                    container.update(content)
+        for container, content in filled:
+            container.clear()
+            if type(container) is list:
+                container.extend(content)
+            else:
+                container.update(content)
 
 
-def _forget_types_(values: Iterable[Any]) -> None:
-    """Take from tensors that are plain attributes what a trace wrote on them."""
-    for value in values:
-        if isinstance(value, Tensor):
-            for name in [name for name in vars(value) if name.startswith("_secateur")]:
-                delattr(value, name)
+_CONTAINERS = frozenset({dict, list, collections.OrderedDict, set})
+
+
+def _forget_types_(tensor: Tensor) -> None:
+    """Take from a tensor that is a plain attribute what a trace wrote on it."""
+    for name in [name for name in vars(tensor) if name.startswith("_secateur")]:
+        delattr(tensor, name)
 
 
 def leaves_of(model: nn.Module, *, meta: bool) -> dict[int, Leaf]:

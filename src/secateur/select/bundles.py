@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm
 
+import torch
+
 from secateur.core.errors import BudgetError, PlanMismatchError
 from secateur.core.graph import Graph, Group
 from secateur.core.plan import Scores
@@ -163,6 +165,9 @@ def _left_whole(group: Group, constraints: Constraints) -> str:
 
 def _check_scores(graph: Graph, scores: Scores) -> None:
     sizes = {group.id: group.size for group in graph.groups}
+    if scores and not torch.cat([values.flatten() for values in scores.values()]).isfinite().all():
+        id = next(id for id, values in scores.items() if not values.isfinite().all())
+        raise ValueError(f"the scores of group {id!r} hold NaN or infinite values")
     for id, values in scores.items():
         if tuple(values.shape) != (sizes.get(id),):
             found = f"{sizes[id]} units" if id in sizes else "no such group"
@@ -170,5 +175,3 @@ def _check_scores(graph: Graph, scores: Scores) -> None:
                 f"the scores are another graph's: group {id!r} has scores of shape "
                 f"{tuple(values.shape)} and {found} here; call score(graph, model) again"
             )
-        if not values.isfinite().all():
-            raise ValueError(f"the scores of group {id!r} hold NaN or infinite values")
