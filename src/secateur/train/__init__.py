@@ -5,6 +5,12 @@ Everything takes a plain module and plain callables, so each part works without 
 
 from secateur.core.errors import DivergedError
 from secateur.train.batches import TensorBatches
+from secateur.train.companion import Companion, Training
+from secateur.train.distil import Distilled, distilled
+from secateur.train.distil_attention import AttentionMaps, AttentionTransfer
+from secateur.train.distil_features import Features
+from secateur.train.distil_outputs import Logits, Outputs
+from secateur.train.ema import Ema
 from secateur.train.evaluate import Evaluation, accuracy, evaluate, mean_loss
 from secateur.train.finetune import Callbacks, finetune
 from secateur.train.iterative import prune_iteratively
@@ -16,24 +22,37 @@ from secateur.train.loop_values import (
     IterativeStep,
     PruneStep,
 )
-from secateur.train.settings import FinetuneSettings
+from secateur.train.norms import reestimate_norms_
+from secateur.train.settings import FinetuneSettings, rewound
 
 __all__ = [
     "Attempt",
+    "AttentionMaps",
+    "AttentionTransfer",
     "Callbacks",
+    "Companion",
+    "Distilled",
     "DivergedError",
+    "Ema",
     "EpochRow",
     "Evaluation",
+    "Features",
     "FinetuneSettings",
     "IterativeResult",
     "IterativeSettings",
     "IterativeStep",
+    "Logits",
+    "Outputs",
     "PruneStep",
     "TensorBatches",
     "TrainLog",
+    "Training",
     "accuracy",
+    "distilled",
     "evaluate",
     "finetune",
     "mean_loss",
     "prune_iteratively",
+    "reestimate_norms_",
+    "rewound",
 ]

@@ -121,6 +121,14 @@ def predict(model: nn.Module, inputs: tuple[Any, ...]) -> Any:
     return model(*inputs)
 
 
+def samples_in(batch: Any) -> int:
+    """Samples in a batch: the length of its first tensor."""
+    if isinstance(batch, Tensor):
+        return len(batch)
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)
+
+
 def labels_digest(batch: Any) -> str:
     """SHA-256 of a batch's labels, to tell whether the same batch came again; empty without.
 

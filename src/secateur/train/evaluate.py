@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from secateur.core.errors import TrainError
 from secateur.core.modes import evaluating
-from secateur.train.batches import device_of, predict, split_batch, to_device
+from secateur.train.batches import device_of, predict, samples_in, split_batch, to_device
 from secateur.train.objective import LossFn, check_labels, supervised
 
 
@@ -45,7 +45,7 @@ def mean_loss(model: nn.Module, data: Iterable[Any], *, loss_fn: LossFn | None =
     with evaluating(model), torch.no_grad():
         for batch in data:
             moved = to_device(batch, device_of(model))
-            samples = _samples(moved)
+            samples = samples_in(moved)
             total += float(objective(model, moved)) * samples
             count += samples
     return total / _not_empty(count)
@@ -96,11 +96,6 @@ def _outputs_and_labels(model: nn.Module, batch: Any) -> tuple[Tensor, Tensor]:
 
 def _shape(value: Any) -> str:
     return f"{list(value.shape)} {value.dtype}" if isinstance(value, Tensor) else str(type(value))
-
-
-def _samples(batch: Any) -> int:
-    parts = batch.values() if isinstance(batch, Mapping) else batch
-    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)
 
 
 def _not_empty(count: int) -> int:

@@ -8,7 +8,7 @@ and ends with the same weights as a run that was never disturbed (bit for bit on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,22 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from secateur.core.errors import DivergedError, TrainError
+from secateur.core.fingerprint import fingerprint
 from secateur.core.modes import modes_kept
 from secateur.train.batches import device_of
+from secateur.train.companion import Companion, Training
+from secateur.train.ema import Ema
+from secateur.train.identity import Identity
+from secateur.train.learnt import prepared_parameters
 from secateur.train.log import EpochRow, TrainLog
-from secateur.train.objective import LossFn, supervised
+from secateur.train.objective import LossFn, Objective, supervised
 from secateur.train.precision import mixed_precision
 from secateur.train.progress import Advance, progress_bar
 from secateur.train.random_state import seeded
-from secateur.train.run import Best, Run, Validate, length
+from secateur.train.run import Best, Position, Run, Validate, length
 from secateur.train.settings import FinetuneSettings
 from secateur.train.snapshot import not_finite, restore_, snapshot
-from secateur.train.step import NotFinite, Stepper, prepared_optimizer
+from secateur.train.step import NotFinite, Stepper, prepared_optimizer, without_learnt_
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,35 +59,42 @@ def finetune(
     checkpoint_dir: str | Path | None = None,
     optimizer: Optimizer | None = None,
     callbacks: Callbacks = NO_CALLBACKS,
+    objective: Objective | None = None,
+    companions: Sequence[Companion] = (),
 ) -> TrainLog:
     """The log of training `model` in place; with `validate` it ends with the best epoch's weights.
 
     train_data: batches `(x, y)`, or mappings for a model that computes its loss (`loss_fn` may
     then be None). validate: a number that is better when higher, called in eval mode without
     gradients after each epoch. optimizer: one of your own instead of the one the settings name;
-    its learning rates are the base of the schedule.
+    its learning rates are the base of the schedule. objective: a whole loss of model and batch in
+    place of `loss_fn`, such as `distilled` makes. companions: what else goes along, such as `Ema`,
+    penalties and pruning while training; called in their order.
     Raises: TrainError when it cannot start (no data, nothing to train, another run's checkpoint,
     labels out of range), and its DivergedError when loss, weights or metric are not finite; the
     best weights so far are then put back.
     """
-    if settings.patience and validate is None:
-        raise ValueError("patience needs a validation: give validate=, or leave patience None")
+    _check_arguments(settings, loss_fn, validate, objective)
     if settings.device is not None:
         model.to(torch.device(settings.device))
     _check_start(model, train_data, settings)
-    stepper = Stepper(
+    objective = supervised(loss_fn) if objective is None else objective
+    learnt = prepared_parameters(objective, model, train_data)
+    if settings.ema is not None:
+        companions = (*companions, Ema(settings.ema))
+    training = Training(
         model=model,
-        optimizer=prepared_optimizer(model, settings, optimizer),
-        objective=supervised(loss_fn),
-        precision=mixed_precision(settings.precision, device_of(model)),
-        settings=settings,
+        optimizer=prepared_optimizer(model, settings, optimizer, learnt=learnt),
         total_steps=_total_steps(train_data, settings),
+        companions=tuple(companions),
     )
-    folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
-    run = Run(stepper, train_data, validate, folder, Best(snapshot(model)))
-    with seeded(settings.seed), modes_kept(model):
-        resumed_at = run.resume_()
-        _train_(run, callbacks)
+    run = _new_run(training, objective, settings, train_data, validate)
+    run.folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
+    try:
+        with seeded(settings.seed), modes_kept(model):
+            resumed_at = _trained(run, callbacks)
+    finally:
+        without_learnt_(training.optimizer, learnt)
     if validate is not None and settings.restore_best:
         restore_(model, run.best.weights)
     return TrainLog(
@@ -94,9 +106,55 @@ def finetune(
     )
 
 
+def _new_run(
+    training: Training,
+    objective: Objective,
+    settings: FinetuneSettings,
+    data: Iterable[Any],
+    validate: Validate | None,
+) -> Run:
+    """A run at the schedule's start, or at the epoch that it is rewound to."""
+    model, names = training.model, [type(c).__qualname__ for c in training.companions]
+    identity = Identity(fingerprint(model), length(data), settings.decisive(), tuple(names))
+    stepper = Stepper(
+        training, objective, mixed_precision(settings.precision, device_of(model)), settings
+    )
+    step = settings.rewind_to * (training.total_steps // settings.epochs)
+    start = Position(epoch=settings.rewind_to, step=step)
+    return Run(stepper, data, validate, None, Best(snapshot(model)), identity, start)
+
+
+def _trained(run: Run, callbacks: Callbacks) -> int | None:
+    """Train to the end, companions along; the step at which the run was resumed, if it was."""
+    training = run.stepper.training
+    training.step, training.epoch = run.position.step, run.position.epoch
+    for companion in training.companions:
+        companion.begin_(training)
+    resumed_at = run.resume_()
+    _train_(run, callbacks)
+    for companion in training.companions:
+        companion.end_(training)
+    return resumed_at
+
+
+def _check_arguments(
+    settings: FinetuneSettings,
+    loss_fn: LossFn | None,
+    validate: Validate | None,
+    objective: Objective | None,
+) -> None:
+    if settings.patience and validate is None:
+        raise ValueError("patience needs a validation: give validate=, or leave patience None")
+    if objective is not None and loss_fn is not None:
+        raise ValueError(
+            "loss_fn and objective were both given, and the objective holds a loss of its own; "
+            "give one, for example objective=distilled(loss_fn, teacher)"
+        )
+
+
 def _train_(run: Run, callbacks: Callbacks) -> None:
     stepper = run.stepper
-    settings, total = stepper.settings, stepper.total_steps or None
+    settings, total = stepper.settings, stepper.training.total_steps or None
     with progress_bar("fine-tuning", total=total, wanted=settings.progress) as advance:
         on_step = _on_step(run, callbacks, advance)
         try:

@@ -33,17 +33,47 @@ def supervised(loss_fn: LossFn | None) -> Objective:
     """
 
     def objective(model: nn.Module, batch: Any) -> Tensor:
-        if isinstance(batch, Mapping):
-            return _mapping_loss(model, batch, loss_fn)
-        inputs, labels = split_batch(batch)
+        return task_loss(model, outputs_for(model, batch), batch, loss_fn)
+
+    return objective
+
+
+def outputs_for(model: nn.Module, batch: Any, **asked: Any) -> Any:
+    """What the model makes of a batch `(x, ..., y)`, or of a mapping with `asked` added to it.
+
+    Raises: TrainError for a batch of another kind, and for labels that a mapping's model refuses.
+    """
+    if not isinstance(batch, Mapping):
+        return predict(model, split_batch(batch)[0])
+    try:
+        return model(**{**batch, **asked})
+    except IndexError as error:
+        labels = batch.get("labels")
+        if not isinstance(labels, Tensor):
+            raise
+        raise TrainError(
+            f"the model refused the batch ({error}); its labels run from {int(labels.min())} to "
+            f"{int(labels.max())}. Renumber the labels from 0, or give the model's config enough "
+            "labels (num_labels) or a large enough vocabulary"
+        ) from error
+
+
+def task_loss(model: nn.Module, outputs: Any, batch: Any, loss_fn: LossFn | None) -> Tensor:
+    """The loss of outputs against the batch's labels. Raises: TrainError."""
+    if not isinstance(batch, Mapping):
         if loss_fn is None:
             raise TrainError(
                 "the batches are (x, y) tuples and there is no loss_fn; "
                 "give one, for example loss_fn=torch.nn.CrossEntropyLoss()"
             )
-        return _checked_loss(loss_fn, predict(model, inputs), labels)
-
-    return objective
+        return _checked_loss(loss_fn, outputs, split_batch(batch)[1])
+    loss = loss_fn(outputs, batch) if loss_fn else getattr(outputs, "loss", None)
+    if not isinstance(loss, Tensor):
+        raise TrainError(
+            f"{type(model).__name__} returned no loss for a batch with the keys "
+            f"{', '.join(batch)}; add 'labels' to the batches, or give loss_fn(outputs, batch)"
+        )
+    return loss
 
 
 def check_labels(outputs: Any, labels: Any, *, ignored: int = -100) -> None:
@@ -78,24 +108,3 @@ def _checked_loss(loss_fn: LossFn, outputs: Any, labels: Any) -> Tensor:
     except (IndexError, RuntimeError):
         check_labels(outputs, labels)  # a clearer error, if this was the reason
         raise
-
-
-def _mapping_loss(model: nn.Module, batch: Mapping[str, Any], loss_fn: LossFn | None) -> Tensor:
-    try:
-        outputs = model(**batch)
-    except IndexError as error:
-        labels = batch.get("labels")
-        if not isinstance(labels, Tensor):
-            raise
-        raise TrainError(
-            f"the model refused the batch ({error}); its labels run from {int(labels.min())} to "
-            f"{int(labels.max())}. Renumber the labels from 0, or give the model's config enough "
-            "labels (num_labels) or a large enough vocabulary"
-        ) from error
-    loss = loss_fn(outputs, batch) if loss_fn else getattr(outputs, "loss", None)
-    if not isinstance(loss, Tensor):
-        raise TrainError(
-            f"{type(model).__name__} returned no loss for a batch with the keys "
-            f"{', '.join(batch)}; add 'labels' to the batches, or give loss_fn(outputs, batch)"
-        )
-    return loss

@@ -38,7 +38,8 @@ def mixed_precision(name: str, device: torch.device) -> MixedPrecision:
     """
     if name == "float16" and device.type == "cpu":
         raise TrainError(
-            'precision "float16" needs a GPU, and the model is on the CPU; '
+            'precision "float16" needs a GPU, and the model is on the CPU, where it is slower than '
+            "float32 and some layers (LSTM) do not run at all; "
             'use precision="bfloat16", or device="cuda" where there is one'
         )
     scaler = torch.amp.GradScaler(device.type, enabled=name == "float16")

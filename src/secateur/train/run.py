@@ -11,6 +11,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -21,10 +22,11 @@ from torch import nn
 
 from secateur.core.atomic import write_text
 from secateur.core.errors import TrainError
-from secateur.core.fingerprint import fingerprint
 from secateur.core.modes import evaluating
-from secateur.train.batches import labels_digest, set_epoch_
+from secateur.train.batches import labels_digest, samples_in, set_epoch_
 from secateur.train.checkpoint import latest_checkpoint, save_checkpoint
+from secateur.train.identity import Identity
+from secateur.train.learnt import learnt_state, load_learnt_
 from secateur.train.log import EpochRow, Stop, to_jsonl
 from secateur.train.random_state import RandomState, capture, restore
 from secateur.train.snapshot import not_finite, restore_, snapshot, tensors_of
@@ -35,11 +37,12 @@ Validate = Callable[[nn.Module], float]
 
 @dataclass(slots=True)
 class Position:
-    """Where a run stands. epoch: from 0. batches, steps, loss_sum, seconds: of this epoch.
-    labels: digest of the last batch's, at a checkpoint within the epoch."""
+    """Where a run stands. epoch: from 0. step, samples: since the start. batches, steps, loss_sum,
+    seconds: of this epoch. labels: digest of the last batch's, at a checkpoint within the epoch."""
 
     epoch: int = 0
     step: int = 0
+    samples: int = 0
     batches: int = 0
     steps: int = 0
     loss_sum: float = 0.0
@@ -76,6 +79,7 @@ class Run:
     validate: Validate | None
     folder: Path | None
     best: Best
+    identity: Identity
     position: Position = field(default_factory=Position)
     rows: list[EpochRow] = field(default_factory=list)
     stopped: Stop | None = None
@@ -91,15 +95,22 @@ class Run:
         tree = latest_checkpoint(self.folder) if self.folder else None
         if tree is None:
             return None
-        self._check_same_run(tree)
-        restore_(self.stepper.model, tree["model"])
-        load_optimizer_(self.stepper.optimizer, tree["optimizer"])
+        self.identity.check(tree["identity"], self.folder)
+        training, companions = self.stepper.training, self.stepper.companions
+        for companion, state in zip(companions, tree["companions"], strict=True):
+            companion.rebuild_(state, training)
+        restore_(training.model, tree["model"])
+        load_optimizer_(training.optimizer, tree["optimizer"])
+        load_learnt_(self.stepper.objective, tree["objective"])
         if tree["scaler"]:
             self.stepper.precision.scaler.load_state_dict(tree["scaler"])
         self.position, self.best = Position(**tree["position"]), Best(**tree["best"])
         self.rows = [EpochRow(**row) for row in tree["rows"]]
         self.stopped, self.saved = tree["stopped"], tree["saved"]
         self.epoch_start, self.now = tree["random"]["epoch_start"], tree["random"]["now"]
+        self._tell_training_()
+        for companion, state in zip(companions, tree["companions"], strict=True):
+            companion.load_state_(state, training)
         restore(self.now, self.data)
         return self.position.step
 
@@ -116,12 +127,29 @@ class Run:
             if not group:
                 break
             loss = self.stepper.take_step_(group, step=position.step)
+            position.samples += sum(samples_in(batch) for batch in group)
             position.count_(batches=len(group), loss=loss, seconds=time.monotonic() - started)
+            self._after_step_()
             if settings.checkpoint_every and position.step % settings.checkpoint_every == 0:
                 position.labels = labels_digest(group[-1])
                 self._save()
             on_step(position.step, loss)
         return self._finish_epoch_(started)
+
+    def _after_step_(self) -> None:
+        """Let the companions act; a model that one has cut has no better weights to go back to."""
+        training = self.stepper.training
+        cuts = training.cuts
+        self._tell_training_()
+        for companion in self.stepper.companions:
+            companion.after_step_(training)
+        if training.cuts != cuts:
+            self.best = Best(snapshot(training.model))
+
+    def _tell_training_(self) -> None:
+        training, position = self.stepper.training, self.position
+        training.step, training.epoch = position.step, position.epoch
+        training.samples = position.samples
 
     def _batches(self) -> Iterator[Any]:
         """The rest of this epoch's batches."""
@@ -158,20 +186,28 @@ class Run:
         spoiled = not_finite(self.stepper.model)
         if spoiled is not None:
             raise NotFinite(f"the weights of {spoiled} became NaN or infinite")
-        if self.validate is not None:
-            with evaluating(self.stepper.model), torch.no_grad():
-                metric = finite(float(self.validate(self.stepper.model)), "validation metric")
-        row = EpochRow(
-            epoch=position.epoch + 1,
-            step=position.step,
-            loss=position.loss_sum / position.steps,
-            metric=metric,
-            lr=self.stepper.lr,
-            seconds=time.monotonic() - started,
+        training = self.stepper.training
+        for companion in self.stepper.companions:
+            companion.after_epoch_(training)
+        with ExitStack() as stack:
+            for companion in self.stepper.companions:
+                stack.enter_context(companion.while_validating(training))
+            if self.validate is not None:
+                with evaluating(training.model), torch.no_grad():
+                    metric = finite(float(self.validate(training.model)), "validation metric")
+            row = EpochRow(
+                epoch=position.epoch + 1,
+                step=position.step,
+                loss=position.loss_sum / position.steps,
+                metric=metric,
+                lr=self.stepper.lr,
+                seconds=time.monotonic() - started,
+            )
+            self.rows.append(row)
+            self._keep_best_(row)
+        self.position = Position(
+            epoch=position.epoch + 1, step=position.step, samples=position.samples
         )
-        self.rows.append(row)
-        self._keep_best_(row)
-        self.position = Position(epoch=position.epoch + 1, step=position.step)
         self.stopped = self._reason_to_stop()
         self._save()
         return row
@@ -194,7 +230,9 @@ class Run:
             return
         self.saved += 1
         tree = {
-            **self._identity(),
+            "identity": self.identity.tree(),
+            "companions": [companion.state() for companion in self.stepper.companions],
+            "objective": learnt_state(self.stepper.objective),
             "model": tensors_of(self.stepper.model),
             "optimizer": optimizer_state(self.stepper.optimizer),
             "scaler": self.stepper.precision.scaler.state_dict(),
@@ -207,34 +245,6 @@ class Run:
         }
         save_checkpoint(self.folder, tree, number=self.saved)
         write_text(self.folder / "log.jsonl", to_jsonl(self.rows))
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "fingerprint": fingerprint(self.stepper.model),
-            "batches": length(self.data),
-            "settings": self.stepper.settings.decisive(),
-        }
-
-    def _check_same_run(self, tree: dict[str, Any]) -> None:
-        own = self._identity()
-        where = f"choose another checkpoint_dir, or remove {self.folder} to start again"
-        if tree["fingerprint"] != own["fingerprint"]:
-            raise TrainError(f"the checkpoint was made for another model; {where}")
-        if tree["batches"] != own["batches"]:
-            raise TrainError(
-                f"the checkpoint was made with {tree['batches']} batches an epoch, the data now "
-                f"has {own['batches']}; give the same data, {where}"
-            )
-        changed = [
-            f"{key} was {tree['settings'].get(key)}, is {value}"
-            for key, value in own["settings"].items()
-            if tree["settings"].get(key) != value
-        ]
-        if changed:
-            raise TrainError(
-                f"the checkpoint was made with other settings ({'; '.join(changed)}); resume with "
-                f"the same ones, {where}"
-            )
 
 
 def length(data: object) -> int | None:

@@ -16,6 +16,7 @@ from torch.optim import SGD, AdamW, Optimizer
 
 from secateur.core.errors import TrainError
 from secateur.train.batches import to_device
+from secateur.train.companion import Companion, Training
 from secateur.train.objective import Objective
 from secateur.train.precision import MixedPrecision
 from secateur.train.schedules import learning_rate_factor
@@ -28,14 +29,27 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stepper:
-    """What every step of a run shares. total_steps: of the whole run, for the schedule."""
+    """What every step of a run shares; `training` knows the model and its optimizer."""
 
-    model: nn.Module
-    optimizer: Optimizer
+    training: Training
     objective: Objective
     precision: MixedPrecision
     settings: FinetuneSettings
-    total_steps: int
+
+    @property
+    def model(self) -> nn.Module:
+        """What is trained."""
+        return self.training.model
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """What trains it."""
+        return self.training.optimizer
+
+    @property
+    def companions(self) -> Sequence[Companion]:
+        """What goes along."""
+        return self.training.companions
 
     def take_step_(self, batches: Sequence[Any], *, step: int) -> float:
         """Optimizer step number `step` (from 0) over `batches`; returns their mean loss.
@@ -50,6 +64,10 @@ class Stepper:
                 loss = self.objective(self.model, to_device(batch, self.precision.device))
             total += finite(loss.item(), "loss")
             torch.autograd.backward(self.precision.scaler.scale(loss / len(batches)))
+        if self.companions:
+            self.training.loss_scale = self.precision.scaler.get_scale()
+        for companion in self.companions:
+            companion.after_backward_(self.training)
         self._update_()
         return total / len(batches)
 
@@ -62,7 +80,8 @@ class Stepper:
         scaler = self.precision.scaler
         if self.settings.clip_norm is not None:
             scaler.unscale_(self.optimizer)
-            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+            trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+            norm = nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
             if not scaler.is_enabled():  # under float16 the scaler skips such a step by itself
                 finite(norm.item(), "gradient norm")
         scaler.step(self.optimizer)
@@ -73,7 +92,7 @@ class Stepper:
         if settings.schedule == "constant" and not settings.warmup:
             return  # the groups' own rates stand, also those that a scheduler of the user sets
         factor = learning_rate_factor(
-            settings.schedule, step=step, total=self.total_steps, warmup=settings.warmup
+            settings.schedule, step=step, total=self.training.total_steps, warmup=settings.warmup
         )
         for group in self.optimizer.param_groups:
             lr = group["initial_lr"] * factor
@@ -84,10 +103,15 @@ class Stepper:
 
 
 def prepared_optimizer(
-    model: nn.Module, settings: FinetuneSettings, optimizer: Optimizer | None
+    model: nn.Module,
+    settings: FinetuneSettings,
+    optimizer: Optimizer | None,
+    *,
+    learnt: Sequence[nn.Parameter] = (),
 ) -> Optimizer:
     """The optimizer that the settings name, or the user's own after a check.
 
+    learnt: parameters of the objective, trained along as the last parameter group.
     Raises: TrainError when nothing can be trained, or the optimizer holds other parameters.
     """
     trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -107,9 +131,19 @@ def prepared_optimizer(
             "stepping would not train it. Make the optimizer from model.parameters() after the "
             "cut, or hand it to the cut, cut_(model, plan, optimizer=optimizer), to carry it along"
         )
+    if learnt:
+        optimizer.add_param_group({"params": list(learnt), "lr": settings.lr})
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", float(group["lr"]))
     return optimizer
+
+
+def without_learnt_(optimizer: Optimizer, learnt: Sequence[nn.Parameter]) -> None:
+    """Take the objective's parameters, and their state, out of the optimizer again."""
+    if learnt:
+        optimizer.param_groups.pop()
+    for parameter in learnt:
+        optimizer.state.pop(parameter, None)
 
 
 def _named_optimizer(parameters: Iterable[nn.Parameter], settings: FinetuneSettings) -> Optimizer:
