@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -11,6 +13,8 @@ from torch import Tensor, nn
 from secateur.core.dims import Axis, Dim
 from secateur.core.fingerprint import fingerprint
 from secateur.core.graph import Graph, Group, Member, TensorType
+
+sys.path.insert(0, str(Path(__file__).parent))  # references, small_models
 
 
 class Net(nn.Module):

@@ -31,8 +31,11 @@ A criterion has some of these functions.
 - `error(weights, residuals)`: of what the next layer returns, per unit ("input_moments").
 - `change(given, returned)`: one number per position of a block's "stream".
 
-Higher stays. Where ``importance ** POWER`` is a sum of one term for each weight that can be written
+Higher stays. `weights.score_weights` gives single weights their importance. Where ``importance ** POWER`` is a sum of one term for each weight that can be written
 into a buffer, `TERM` gives it, and scoring reads each weight once.
 """
 
-NOT_EXTENSIONS = frozenset({"blocks", "gradients", "marginals", "matrices", "score", "sound"})
+NOT_EXTENSIONS = frozenset(
+    "blocks curvature evidence gradients marginals matrices running scales score sound "
+    "synaptic weights".split()
+)

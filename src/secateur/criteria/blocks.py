@@ -22,9 +22,12 @@ from secateur.core.graph import Graph
 from secateur.core.lookup import find
 from secateur.core.modes import evaluating
 from secateur.core.plan import Scores
-from secateur.criteria.gradients import LossFn, batch_gradients
-from secateur.criteria.matrices import UnitMatrix, context_of
+from secateur.criteria.evidence import evidence_kind, rounds
+from secateur.criteria.gradients import LossFn
+from secateur.criteria.matrices import UnitMatrix, combined, context_of, rooted
+from secateur.criteria.running import run_batch
 from secateur.criteria.sound import check_tensors
+from secateur.criteria.synaptic import ones_for
 from secateur.graph.bypass import bypassed, watched_streams
 
 
@@ -61,18 +64,30 @@ def score_blocks(
         return _changes(rule, graph, model, blocks, batches, ())
     if greedy:
         raise ValueError(f"greedy: criterion {criterion!r} does not change when a block goes")
+    _check_compares_no_units(rule, criterion)
     tensors = dict(named_tensors(model))
     if rule.NEEDS:
         check_tensors(graph, tensors, criterion)
-    if "gradient" not in rule.NEEDS:
+    kind = evidence_kind(rule)
+    if kind is None:
         return _importances(rule, graph, blocks, tensors, None, seed)
-    if data is None:
-        raise ScoreError(f"criterion {criterion!r} needs gradients: pass data=loader, loss_fn=...")
+    if kind == "synaptic_gradient" and data is None:
+        data = ones_for(graph)
     runs = [
-        _importances(rule, graph, blocks, tensors, gradients, seed)
-        for gradients in batch_gradients(model, data, loss_fn)
+        _importances(rule, graph, blocks, tensors, evidence, seed)
+        for evidence in rounds(
+            kind, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed
+        )
     ]
     return {path: torch.stack([run[path] for run in runs]).mean(0) for path in runs[0]}
+
+
+def _check_compares_no_units(rule: ModuleType, criterion: str) -> None:
+    if not hasattr(rule, "importance") or "norm_scale" in rule.NEEDS:
+        raise ScoreError(
+            f"criterion {criterion!r} compares the units of a group and says nothing of a whole "
+            "block; type criterion='block_output' with data, or criterion='l2'"
+        )
 
 
 def _greedy(
@@ -112,7 +127,7 @@ def _changes(
     watch = watched_streams(model, blocks, seen)
     with evaluating(model), torch.no_grad(), bypassed(model, gone), watch:
         for batch in batches:
-            _run(model, batch)
+            run_batch(model, batch)
     return {path: _mean(path, value, int(count)) for path, (value, count) in total.items()}
 
 
@@ -123,25 +138,6 @@ def _mean(path: str, value: float, count: int) -> Tensor:
     if not mean.isfinite():
         raise ScoreError(f"the stream of block {path} holds NaN or infinite values on this data")
     return mean
-
-
-def _run(model: nn.Module, batch: Any) -> None:
-    """A forward on a batch: keyword arguments, (inputs, targets), or inputs alone."""
-    device = next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-
-    def placed(value: Any) -> Any:
-        return value.to(device) if isinstance(value, Tensor) else value
-
-    if isinstance(batch, Mapping):
-        model(**{name: placed(value) for name, value in batch.items()})
-        return
-    inputs = batch[0] if isinstance(batch, (tuple, list)) and len(batch) == 2 else batch
-    if isinstance(inputs, Mapping):
-        model(**{name: placed(value) for name, value in inputs.items()})
-    elif isinstance(inputs, (tuple, list)):
-        model(*(placed(value) for value in inputs))
-    else:
-        model(placed(inputs))
 
 
 def _width_dim(graph: Graph, block: Block) -> int:
@@ -164,7 +160,7 @@ def _importances(
     graph: Graph,
     blocks: Iterable[Block],
     tensors: Mapping[str, Tensor],
-    gradients: Mapping[str, Tensor] | None,
+    evidence: Mapping[str, Tensor] | None,
     seed: int,
 ) -> dict[str, Tensor]:
     scores = {}
@@ -175,15 +171,13 @@ def _importances(
             continue
         total = torch.zeros(1, dtype=torch.float64)
         for name, kind in graph.tensors.items():
-            gradient = None if gradients is None else gradients.get(name)
-            unseen = gradients is not None and gradient is None
+            found = None if evidence is None else evidence.get(name)
+            unseen = evidence is not None and found is None
             if kind.is_parameter and inside(name, block.path) and not unseen:
-                matrix = UnitMatrix(
-                    _row(tensors[name]), None if gradient is None else _row(gradient)
-                )
+                matrix = UnitMatrix(_row(tensors[name]), None if found is None else _row(found))
                 values: Tensor = rule.importance(matrix, context)
-                total += values.to("cpu", torch.float64) ** rule.POWER
-        scores[block.path] = total ** (1 / rule.POWER)
+                total = combined(total, values.to("cpu", torch.float64), rule.POWER)
+        scores[block.path] = rooted(total, rule.POWER)
     return scores
 
 

@@ -16,8 +16,13 @@ NEEDS = frozenset({"gradient"})
 POWER = 2.0
 
 
+def element(weights: Tensor, evidence: Tensor) -> Tensor:
+    """Magnitude of each gradient."""
+    return evidence.abs()
+
+
 def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Euclidean norm of the gradients."""
-    assert matrix.g_UR is not None
-    norm_U: Tensor = torch.linalg.vector_norm(matrix.g_UR, dim=1)
+    assert matrix.e_UR is not None
+    norm_U: Tensor = torch.linalg.vector_norm(matrix.e_UR, dim=1)
     return norm_U

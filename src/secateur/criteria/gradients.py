@@ -9,6 +9,7 @@ whose output carries `.loss` or is given to `loss_fn(outputs, batch)`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,23 +20,62 @@ from secateur.core.errors import ScoreError
 from secateur.core.modes import evaluating
 
 LossFn = Callable[[Any, Any], Tensor]
+Gradients = dict[str, Tensor]
+"""By parameter name; parameters that the loss ignores are absent."""
 
 
 def batch_gradients(
     model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None
-) -> Iterator[dict[str, Tensor]]:
-    """For each batch the gradients by parameter name; parameters the loss ignores are absent.
+) -> Iterator[Gradients]:
+    """The gradients of each batch.
 
     Raises: ScoreError when nothing can be differentiated, a batch is not understood, the loss is
     not a finite number, or there is no batch.
     """
+    parameters = trainable(model)
+    for loss in batch_losses(model, data, loss_fn):
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        yield {
+            name: gradient
+            for name, gradient in zip(parameters, found, strict=True)
+            if gradient is not None
+        }
+
+
+def mean_gradients(model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None) -> Gradients:
+    """The gradients averaged over the batches, in float32 at least; raises as `batch_gradients`."""
+    total: Gradients = {}
+    count = 0
+    for gradients in batch_gradients(model, data, loss_fn):
+        add_(total, gradients)
+        count += 1
+    return {name: gradient.div_(count) for name, gradient in total.items()}
+
+
+def add_(total: Gradients, found: Mapping[str, Tensor], *, weight: float = 1.0) -> None:
+    """Add to the sums, in float32 at least."""
+    for name, tensor in found.items():
+        if name in total:
+            total[name].add_(tensor, alpha=weight)
+        else:
+            wide = tensor.dtype if tensor.dtype.itemsize >= 4 else torch.float32
+            total[name] = tensor.detach().to(wide, copy=True).mul_(weight)
+
+
+def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Parameters that require a gradient, by name. Raises: ScoreError when none does."""
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise ScoreError(
             "no parameter of the model requires a gradient, so none can be computed; "
             "call model.requires_grad_(True), or use a criterion such as 'l2'"
         )
-    device = next(iter(parameters.values())).device
+    return parameters
+
+
+def batch_losses(model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None) -> Iterator[Tensor]:
+    """The loss of each batch, to be differentiated. Raises: as `batch_gradients`."""
+    device = next(iter(trainable(model).values())).device
     number = -1
     with evaluating(model):
         for number, batch in enumerate(data):
@@ -43,14 +83,32 @@ def batch_gradients(
             with torch.enable_grad():
                 loss = _loss(model, batch, loss_fn, number)
                 _check(loss, number)
-                found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-            yield {
-                name: gradient
-                for name, gradient in zip(parameters, found, strict=True)
-                if gradient is not None
-            }
+            yield loss
     if number < 0:
         raise ScoreError("the calibration data holds no batch; pass a loader that is not empty")
+
+
+def samples_of(data: Iterable[Any]) -> Iterator[Any]:
+    """The batches as batches of one sample: every tensor of a batch is cut along its first
+    dimension. Raises: ScoreError for a batch whose tensors disagree on how many there are.
+
+    >>> [batch[1].tolist() for batch in samples_of([(torch.zeros(2, 3), torch.tensor([5, 6]))])]
+    [[5], [6]]
+    """
+    for number, batch in enumerate(data):
+        plain = _plain(batch)
+        sizes = {t.shape[0] for t in pytree.tree_leaves(plain) if isinstance(t, Tensor) and t.dim()}
+        if len(sizes) != 1:
+            raise ScoreError(
+                f"calibration batch {number} cannot be split into samples: the first dimensions of "
+                f"its tensors are {sorted(sizes)}; pass a loader with batch_size=1"
+            )
+        for k in range(sizes.pop()):
+            yield pytree.tree_map_only(Tensor, partial(_one_of, k), plain)
+
+
+def _one_of(k: int, tensor: Tensor) -> Tensor:
+    return tensor[k : k + 1] if tensor.dim() else tensor
 
 
 def _plain(batch: Any) -> Any:

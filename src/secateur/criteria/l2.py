@@ -18,6 +18,11 @@ TERM = torch.square
 """What is summed under the root."""
 
 
+def element(weights: Tensor) -> Tensor:
+    """Square of each weight."""
+    return weights.square()
+
+
 def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Euclidean norm of the weights."""
     norm_U: Tensor = torch.linalg.vector_norm(matrix.w_UR, dim=1)

@@ -16,6 +16,12 @@ NEEDS: frozenset[str] = frozenset()
 POWER = 1.0
 
 
+def element(weights: Tensor, *, generator: torch.Generator) -> Tensor:
+    """Uniform in [0, 1) for each weight; the generator is on the CPU."""
+    drawn = torch.rand(weights.shape, generator=generator)
+    return drawn.to(weights.device)
+
+
 def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Uniform in [0, 1)."""
     return torch.rand(context.units, dtype=torch.float64, generator=context.generator)

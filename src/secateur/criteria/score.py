@@ -35,6 +35,7 @@ from secateur.criteria.matrices import (
 )
 from secateur.criteria.scales import only_scales
 from secateur.criteria.sound import check_finite, check_present
+from secateur.criteria.synaptic import ones_for
 
 
 def score(
@@ -78,6 +79,8 @@ def score(
     kind = evidence_kind(rule)
     if kind is None:
         return _scores(rule, graph, tensors, seed)
+    if kind == "synaptic_gradient" and data is None:
+        data = ones_for(graph)
     return _mean(
         _scores(rule, graph, tensors, seed, evidence)
         for evidence in rounds(

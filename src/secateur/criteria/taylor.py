@@ -20,5 +20,5 @@ POWER = 1.0
 
 def importance(matrix: UnitMatrix, context: Context) -> Float[Tensor, " units"]:
     """Absolute first-order change of the loss."""
-    assert matrix.g_UR is not None
-    return (matrix.w_UR * matrix.g_UR).sum(dim=1).abs()
+    assert matrix.e_UR is not None
+    return (matrix.w_UR * matrix.e_UR).sum(dim=1).abs()
