@@ -10,7 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core.errors import CutError
+from secateur.criteria.score import score
+from secateur.cut import cut_
 from secateur.cut.optimizer import carry_optimizer_
+from secateur.graph import trace
+from secateur.select.plan import plan as make_plan
 
 KEPT = torch.tensor([0, 2, 3, 6])
 MakeOptimizer = Callable[..., torch.optim.Optimizer]
@@ -183,3 +187,18 @@ def test_lbfgs_is_refused() -> None:
     weight = nn.Parameter(torch.ones(8))
     with pytest.raises(CutError, match="make a new LBFGS"):
         carry_optimizer_(torch.optim.LBFGS([weight]), {})
+
+
+def test_channels_stay_last_in_memory() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+    model = model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.randn(1, 3, 8, 8)).sum().backward()
+    optimizer.step()
+    graph = trace(model, torch.zeros(1, 3, 8, 8))
+    plan = make_plan(graph, score(graph, model, criterion="l2"), keep=0.5)
+    cut_(model, plan, optimizer=optimizer)
+    for weight in (model[0].weight, model[2].weight):
+        for tensor in (weight, optimizer.state[weight]["momentum_buffer"]):
+            assert tensor.is_contiguous(memory_format=torch.channels_last)
+            assert not tensor.is_contiguous()

@@ -29,6 +29,7 @@ from secateur.cut.depth import (
     tensors_of_blocks,
 )
 from secateur.cut.layer_counts import configuration_changes
+from secateur.cut.layout import laid_out_like
 from secateur.cut.optimizer import carry_optimizer_
 
 Kept = tuple[Tensor | None, ...]
@@ -167,7 +168,7 @@ def _changed(model: nn.Module, plan: Plan) -> Iterator[tuple[str, Tensor, Kept]]
 
 def _small(name: str, tensor: Tensor, kept: Kept, plan: Plan) -> Tensor:
     """What stays of a tensor, with its folds."""
-    small = _sliced(tensor.detach(), kept)
+    small = laid_out_like(tensor, _sliced(tensor.detach(), kept))
     for fold in plan.folds:
         if fold.rows.tensor == name:
             factors = _factors(fold, tensor.shape[fold.rows.dim], kept[fold.rows.dim])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
 from secateur.core.errors import CutError
+from secateur.cut.layout import laid_out_like
 
 Kept = tuple[Tensor | None, ...]
 """For each dimension the kept indices, int64 and ascending; None keeps the whole dimension."""
@@ -83,10 +84,11 @@ def _cut_value(value: Any, name: str, old: nn.Parameter, kept: Kept) -> Any:
             f"parameter {tuple(old.shape)}, so it cannot be cut along with it; make a new "
             "optimizer from the cut model's parameters()"
         )
+    small = value
     for dim, indices in enumerate(kept):
         if indices is not None and value.shape[dim] == old.shape[dim]:
-            value = value.index_select(dim, indices.to(value.device))
-    return value
+            small = small.index_select(dim, indices.to(value.device))
+    return laid_out_like(value, small)
 
 
 def _check_shape(old: nn.Parameter, new: nn.Parameter, kept: Kept) -> None:

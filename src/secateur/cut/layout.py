@@ -1,0 +1,21 @@
+"""A tensor's layout in memory, kept through a cut: slicing forgets that images lay channels last."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def laid_out_like(large: Tensor, small: Tensor) -> Tensor:
+    """`small` with its channels last in memory if those of `large`, which it was cut from, are.
+
+    >>> large = torch.zeros(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    >>> laid_out_like(large, large.index_select(0, torch.tensor([0, 2]))).stride()
+    (12, 1, 6, 3)
+    """
+    last = _LAST.get(large.dim())
+    if last is None or large.is_contiguous() or not large.is_contiguous(memory_format=last):
+        return small
+    return small.contiguous(memory_format=last)
