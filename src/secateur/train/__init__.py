@@ -13,6 +13,8 @@ from secateur.train.distil_outputs import Logits, Outputs
 from secateur.train.ema import Ema
 from secateur.train.evaluate import Evaluation, accuracy, evaluate, mean_loss
 from secateur.train.finetune import Callbacks, finetune
+from secateur.train.gradual import GradualPruner
+from secateur.train.gradual_values import CutRow, GradualLog, GradualSettings
 from secateur.train.iterative import prune_iteratively
 from secateur.train.log import EpochRow, TrainLog
 from secateur.train.loop_values import (
@@ -23,6 +25,7 @@ from secateur.train.loop_values import (
     PruneStep,
 )
 from secateur.train.norms import reestimate_norms_
+from secateur.train.prune_while_training import Shrinking, Shrunk, prune_while_training
 from secateur.train.settings import FinetuneSettings, rewound
 
 __all__ = [
@@ -31,6 +34,7 @@ __all__ = [
     "AttentionTransfer",
     "Callbacks",
     "Companion",
+    "CutRow",
     "Distilled",
     "DivergedError",
     "Ema",
@@ -38,12 +42,17 @@ __all__ = [
     "Evaluation",
     "Features",
     "FinetuneSettings",
+    "GradualLog",
+    "GradualPruner",
+    "GradualSettings",
     "IterativeResult",
     "IterativeSettings",
     "IterativeStep",
     "Logits",
     "Outputs",
     "PruneStep",
+    "Shrinking",
+    "Shrunk",
     "TensorBatches",
     "TrainLog",
     "Training",
@@ -53,6 +62,7 @@ __all__ = [
     "finetune",
     "mean_loss",
     "prune_iteratively",
+    "prune_while_training",
     "reestimate_norms_",
     "rewound",
 ]
