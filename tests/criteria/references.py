@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from secateur.criteria.curvature import PROBES
 from secateur.criteria.matrices import generator_of
+from secateur.criteria.next_layers import RIDGE
 
 Weights = dict[str, Tensor]
 LOSS = nn.functional.cross_entropy
@@ -166,7 +167,118 @@ def norm_scale(name, graph, group, unit) -> float | None:
     return sum(parts) if parts else None
 
 
+READERS = {
+    ("conv", "conv1.weight[0]"): {"conv2": (0, 5), "depthwise": (0, 5), "fc": (0, 20)},
+    ("conv", "conv2.weight[0]"): {"depthwise": (5, 9), "fc": (20, 36)},
+    ("attention", "embed.weight[0]"): {"qkv": (0, 8), "head": (0, 8)},
+    ("attention", "qkv.weight[0].1"): {"out": (0, 8)},
+    ("attention", "qkv.weight[0].2"): {"out": (0, 8)},
+}
+"""By hand: the layers that read a group, and which of their input features are the group's."""
+
+
+@cache
+def inputs_of(name: str) -> dict[str, Tensor]:
+    """What each layer is given over all batches: [features, positions]."""
+    model, found = made(name), {}
+
+    def keep(module: nn.Module, args: tuple[Tensor]) -> None:
+        x = args[0]
+        features = x.transpose(0, 1) if isinstance(module, nn.Conv2d) else x.movedim(-1, 0)
+        found.setdefault(paths[module], []).append(features.flatten(1))
+
+    paths = {module: path for path, module in model.named_modules()}
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_pre_hook(keep)
+    with torch.no_grad():
+        for x, _ in batches():
+            model(x)
+    return {path: torch.cat(parts, 1) for path, parts in found.items()}
+
+
+def activations_of(name, group, unit) -> list[list[float]]:
+    """For each layer that reads a unit: what it reads of it, at all positions."""
+    found = []
+    for layer, (start, stop) in READERS[name, group.id].items():
+        features = inputs_of(name)[layer][start:stop]
+        inner = group.id.endswith(".2")  # the second factor of (heads, width of a head)
+        each = len(features) // group.size
+        own = features[unit :: group.size] if inner else features[unit * each : (unit + 1) * each]
+        found.append(own.flatten().tolist())
+    return found
+
+
+def activation_mean(name, graph, group, unit) -> float:
+    means = [
+        sum(abs(value) for value in read) / len(read) for read in activations_of(name, group, unit)
+    ]
+    return sum(means) / len(means)
+
+
+def apoz(name, graph, group, unit) -> float:
+    zeros = [
+        sum(value == 0 for value in read) / len(read) for read in activations_of(name, group, unit)
+    ]
+    return 1 - sum(zeros) / len(zeros)
+
+
+@cache
+def input_norm(name: str) -> Weights:
+    """The norm of what each weight of a layer multiplies, weight by weight."""
+    model, found = made(name), {}
+    for layer, features in inputs_of(name).items():
+        weight = model.get_submodule(layer).weight
+        norms = [math.sqrt(sum(value**2 for value in row)) for row in features.tolist()]
+        spread = torch.zeros_like(weight)
+        for o in range(weight.shape[0]):
+            for i in range(weight.shape[1]):
+                spread[o, i] = norms[o if layer == "depthwise" else i]
+        found[f"{layer}.weight"] = spread
+    return found
+
+
+def wanda(name, graph, group, unit) -> float:
+    weights = {key: p for key, p in made(name).named_parameters() if key in input_norm(name)}
+    parts = zip(
+        removed(graph, group, unit, weights),
+        removed(graph, group, unit, input_norm(name)),
+        strict=True,
+    )
+    return sum(float((w.abs() * x).sum()) for (_, w), (_, x) in parts)
+
+
+def reconstruction(name, graph, group, unit) -> float:
+    """The best that the other inputs can do, found by least squares over all positions; rows of a
+    scaled identity below the data are the ridge."""
+    model, total = made(name), 0.0
+    for layer, (start, stop) in READERS[name, group.id].items():
+        if layer == "depthwise":
+            continue  # its own outputs go with the unit
+        x = inputs_of(name)[layer].T
+        weight = model.get_submodule(layer).weight.detach().flatten(1).T
+        ridge = RIDGE * float((x * x).sum()) / x.shape[1]
+        rows = torch.cat([x, math.sqrt(ridge) * torch.eye(x.shape[1])])
+        each = (stop - start) // group.size
+        inner = group.id.endswith(".2")
+        own = (
+            range(start, stop)[unit :: group.size]
+            if inner
+            else range(start + unit * each, start + (unit + 1) * each)
+        )
+        rest = [k for k in range(x.shape[1]) if k not in own]
+        gone = rows[:, list(own)] @ weight[list(own)]
+        best = torch.linalg.lstsq(rows[:, rest], gone).solution
+        error = float((gone - rows[:, rest] @ best).square().sum())
+        total += error / float((x @ weight).square().sum())
+    return total
+
+
 REFERENCES = {
+    "reconstruction": reconstruction,
+    "wanda": wanda,
+    "activation_mean": activation_mean,
+    "apoz": apoz,
     "l1": lambda *unit: sum(abs(value) for value in entries(*unit)),
     "l2": lambda *unit: math.sqrt(squared_norm(*unit)),
     "linf": lambda *unit: max(abs(value) for value in entries(*unit)),

@@ -28,14 +28,15 @@ A criterion has some of these functions.
   `POWER` says how members combine: ``(sum of member ** POWER) ** (1 / POWER)``, of which infinity
   is the largest. A member without evidence is left out.
 - `of_group(matrices, context)`: one number per unit of a group, where it is not such a sum.
-- `error(weights, residuals)`: of what the next layer returns, per unit ("input_moments").
+- `error(weights, residuals)`: of one next layer's outputs, per unit ("input_moments").
 - `change(given, returned)`: one number per position of a block's "stream".
 
-Higher stays. `weights.score_weights` gives single weights their importance. Where ``importance ** POWER`` is a sum of one term for each weight that can be written
-into a buffer, `TERM` gives it, and scoring reads each weight once.
+Higher stays. `weights.score_weights` gives single weights their importance. Where ``importance **
+POWER`` is a sum of one term for each weight that can be written into a buffer, `TERM` gives it, and
+scoring reads each weight once.
 """
 
 NOT_EXTENSIONS = frozenset(
-    "blocks curvature evidence gradients marginals matrices running scales score sound "
-    "synaptic weights".split()
+    "activations blocks contractions curvature evidence gradients input_norms marginals matrices "
+    "moments next_layers patches running scales score sound synaptic weights".split()
 )

@@ -21,6 +21,7 @@ from secateur.criteria.gradients import (
     mean_gradients,
     samples_of,
 )
+from secateur.criteria.input_norms import input_norms
 from secateur.criteria.sound import finite
 from secateur.criteria.synaptic import synaptic_gradients
 
@@ -101,6 +102,12 @@ def _synaptic(
     yield synaptic_gradients(model, data)
 
 
+def _input_norms(
+    model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None, seed: int
+) -> Iterator[Round]:
+    yield input_norms(model, data)
+
+
 KINDS: Mapping[str, Callable[..., Iterator[Round]]] = {
     "gradient": _of_batches,
     "sample_gradient": _of_samples,
@@ -108,6 +115,7 @@ KINDS: Mapping[str, Callable[..., Iterator[Round]]] = {
     "hessian_gradient": _hessian_times_gradient,
     "hessian_diagonal": _hessian_diagonal,
     "synaptic_gradient": _synaptic,
+    "input_norm": _input_norms,
 }
 _OF_A_LOSS = frozenset(
     {"gradient", "sample_gradient", "mean_gradient", "hessian_gradient", "hessian_diagonal"}

@@ -20,8 +20,9 @@ from secateur.core.fingerprint import fingerprint, named_tensors
 from secateur.core.graph import Graph, Group, Member
 from secateur.core.lookup import find
 from secateur.core.plan import Scores
+from secateur.criteria.activations import activations_at, unit_activations
 from secateur.criteria.blocks import score_blocks
-from secateur.criteria.evidence import evidence_kind, rounds
+from secateur.criteria.evidence import evidence_kind, needs_data, rounds
 from secateur.criteria.gradients import LossFn
 from secateur.criteria.marginals import marginals
 from secateur.criteria.matrices import (
@@ -33,6 +34,7 @@ from secateur.criteria.matrices import (
     parameter_members,
     rooted,
 )
+from secateur.criteria.next_layers import errors_of_next_layers
 from secateur.criteria.scales import only_scales
 from secateur.criteria.sound import check_finite, check_present
 from secateur.criteria.synaptic import ones_for
@@ -74,6 +76,12 @@ def score(
     if vars(rule).get("TERM") is not None:
         return _sums(rule, graph, tensors)
     check_finite(graph, tensors)
+    if "activations" in rule.NEEDS:
+        return _by_activations(rule, graph, model, criterion=criterion, data=data, seed=seed)
+    if "input_moments" in rule.NEEDS:
+        if data is None:
+            raise needs_data(criterion, with_loss=False)
+        return errors_of_next_layers(graph, model, data, rule.error)
     if "norm_scale" in rule.NEEDS:
         graph = only_scales(graph)
     kind = evidence_kind(rule)
@@ -154,6 +162,28 @@ def _scores(
         scores[group.id] = _of_group(
             rule, Matrices(graph, group, members, tensors, evidence), context
         )
+    return scores
+
+
+def _by_activations(
+    rule: ModuleType,
+    graph: Graph,
+    model: nn.Module,
+    *,
+    criterion: str,
+    data: Iterable[Any] | None,
+    seed: int,
+) -> dict[str, Tensor]:
+    """Scores of all groups whose activations a weight reads or makes."""
+    if data is None:
+        raise needs_data(criterion, with_loss=False)
+    tensors, places, scores = dict(named_tensors(model)), activations_at(model, data), {}
+    for group in graph.free:
+        found = unit_activations(graph, group, places)
+        if found is not None:
+            context = context_of(group.id, group.size, seed, found)
+            matrices = Matrices(graph, group, _members(graph, group, tensors), tensors)
+            scores[group.id] = _of_group(rule, matrices, context)
     return scores
 
 

@@ -1,0 +1,132 @@
+"""Second moments of what weights read, over calibration data, for criteria of the next layers.
+
+They are as large as the square of a layer's inputs, so the data is run several times where those
+of all layers would not fit into `BYTES` together. Layers that read one tensor share one moment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core.errors import ScoreError
+from secateur.criteria.contractions import Use, watched_uses
+from secateur.criteria.patches import rows_of
+from secateur.criteria.running import run_batches
+
+BYTES = 1 << 31
+"""Memory for moments at a time."""
+Part = tuple[str, int, tuple[int, ...], tuple[int, ...]]
+"""A parameter, or a part of it: name, where it starts, shape and strides."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """How a part of a weight was used, without its tensors of values, and ``sum of x x^T``."""
+
+    use: Use
+    square_GFF: Tensor
+
+
+def input_moments(
+    model: nn.Module, data: Iterable[Any], names: Container[str]
+) -> Iterator[dict[Part, Moment]]:
+    """Moments of what the named weights read, as many at a time as fit into `BYTES`.
+
+    Raises: ScoreError when there is no batch, or something read is NaN or infinite.
+    """
+    batches = data if isinstance(data, Sequence) else list(data)
+    sizes: dict[Part, int] = {}
+
+    def measure(use: Use) -> None:
+        if use.name in names:
+            groups, features = _shape(use)
+            sizes[part_of(use)] = groups * features * features * 8
+
+    with watched_uses(model, measure):
+        run_batches(model, list(islice(batches, 1)))
+    for chosen in _shares(sizes):
+        yield _collected(model, batches, chosen)
+
+
+def part_of(use: Use) -> Part:
+    """Which part of which parameter a use multiplies with."""
+    weight = use.weight
+    return use.name, int(weight.storage_offset()), tuple(weight.shape), tuple(weight.stride())
+
+
+def _shares(sizes: Mapping[Part, int]) -> Iterator[set[Part]]:
+    share: set[Part] = set()
+    total = 0
+    for part, size in sizes.items():
+        if share and total + size > BYTES:
+            yield share
+            share, total = set(), 0
+        share.add(part)
+        total += size
+    if share:
+        yield share
+
+
+def _collected(
+    model: nn.Module, batches: Iterable[Any], chosen: Container[Part]
+) -> dict[Part, Moment]:
+    found: dict[Part, Moment] = {}
+    last: list[tuple[Use, Tensor]] = []
+
+    def seen(use: Use) -> None:
+        part = part_of(use)
+        if part not in chosen:
+            return
+        # the last input is held, so that no other can stand in the same memory
+        if not last or not _same_input(last[0][0], use):
+            last[:] = [(use, _square(use))]
+        square = last[0][1]
+        if part in found:
+            found[part].square_GFF.add_(square)
+        else:
+            empty = torch.empty(0)
+            found[part] = Moment(replace(use, read=empty, made=empty), square.clone())
+
+    with watched_uses(model, seen):
+        run_batches(model, batches)
+    for part, moment in found.items():
+        if not moment.square_GFF.isfinite().all():
+            raise ScoreError(
+                f"what {part[0]} reads holds NaN or infinite values on this data; check the "
+                "calibration data, or run the model in float32"
+            )
+    return found
+
+
+def _square(use: Use) -> Tensor:
+    groups, features = _shape(use)
+    square_GFF = torch.zeros(groups, features, features, dtype=torch.float64)
+    for read_GNF, _ in rows_of(use):
+        wide = read_GNF if read_GNF.dtype.itemsize >= 4 else read_GNF.float()
+        square_GFF += (wide.transpose(1, 2) @ wide).cpu()
+    return square_GFF
+
+
+def _same_input(one: Use, other: Use) -> bool:
+    a, b = one.read, other.read
+    return (
+        a.data_ptr() == b.data_ptr()
+        and a.shape == b.shape
+        and a.stride() == b.stride()
+        and a._version == b._version
+        and one.window == other.window
+        and _shape(one) == _shape(other)
+    )
+
+
+def _shape(use: Use) -> tuple[int, int]:
+    """Groups and features."""
+    if use.window is None:
+        return 1, use.weight.shape[0]
+    return use.window.groups, use.weight[0].numel()
