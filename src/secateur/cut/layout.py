@@ -1,4 +1,4 @@
-"""A tensor's layout in memory, kept through a cut: slicing forgets that images lay channels last."""
+"""Layout in memory, kept through a cut: slicing forgets that images lay channels last."""
 
 from __future__ import annotations
 
@@ -16,6 +16,13 @@ def laid_out_like(large: Tensor, small: Tensor) -> Tensor:
     (12, 1, 6, 3)
     """
     last = _LAST.get(large.dim())
-    if last is None or large.is_contiguous() or not large.is_contiguous(memory_format=last):
+    # told by the strides: with one channel or 1x1 kernels a tensor counts as both layouts, and
+    # torch then goes by the strides too
+    if last is None or large.stride() != _strides(large, last) or large.numel() == 0:
         return small
-    return small.contiguous(memory_format=last)
+    out = torch.empty_like(small, memory_format=last)
+    return out.copy_(small)
+
+
+def _strides(tensor: Tensor, layout: torch.memory_format) -> tuple[int, ...]:
+    return torch.empty(tensor.shape, device="meta", memory_format=layout).stride()
