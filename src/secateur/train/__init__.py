@@ -25,10 +25,13 @@ from secateur.train.loop_values import (
     PruneStep,
 )
 from secateur.train.norms import reestimate_norms_
+from secateur.train.penalties import L1, GroupLasso, GrowingPenalty
 from secateur.train.prune_while_training import Shrinking, Shrunk, prune_while_training
 from secateur.train.settings import FinetuneSettings, rewound
+from secateur.train.soft_pruning import SoftPruning
 
 __all__ = [
+    "L1",
     "Attempt",
     "AttentionMaps",
     "AttentionTransfer",
@@ -45,6 +48,8 @@ __all__ = [
     "GradualLog",
     "GradualPruner",
     "GradualSettings",
+    "GroupLasso",
+    "GrowingPenalty",
     "IterativeResult",
     "IterativeSettings",
     "IterativeStep",
@@ -53,6 +58,7 @@ __all__ = [
     "PruneStep",
     "Shrinking",
     "Shrunk",
+    "SoftPruning",
     "TensorBatches",
     "TrainLog",
     "Training",
