@@ -99,6 +99,8 @@ def score(
 
 def check_model(graph: Graph, model: nn.Module) -> None:
     """Raises: PlanMismatchError that names the first difference of graph and model."""
+    if fingerprint(model) == graph.fingerprint:
+        return
     tensors = dict(named_tensors(model))
     for name, tensor in graph.tensors.items():
         shape = tuple(dim_size(dim) for dim in tensor.dims)
@@ -108,11 +110,10 @@ def check_model(graph: Graph, model: nn.Module) -> None:
                 f"the graph is another model's: {name} has shape {shape} there and is {found} "
                 "here; trace this model again with trace(model, example_inputs)"
             )
-    if fingerprint(model) != graph.fingerprint:
-        raise PlanMismatchError(
-            f"the graph is another model's: modules or tensors of {type(model).__name__} differ "
-            "from those traced; trace this model again with trace(model, example_inputs)"
-        )
+    raise PlanMismatchError(
+        f"the graph is another model's: modules or tensors of {type(model).__name__} differ "
+        "from those traced; trace this model again with trace(model, example_inputs)"
+    )
 
 
 def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

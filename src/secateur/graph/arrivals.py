@@ -64,7 +64,9 @@ class Arrivals(TorchFunctionMode):
         for key, value in kwargs.items():
             if type(value) is SizedFloat:
                 kwargs[key] = value.lost()
-        result = func(*args, **kwargs)
+        result = None if kwargs else self.recorder.directly(func, args)
+        if result is None:
+            result = func(*args, **kwargs)
         handler = HANDLERS.get(name)
         return result if handler is None else handler(self.ledger, args, kwargs, result)
 

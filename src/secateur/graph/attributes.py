@@ -1,17 +1,16 @@
 """Reads of integer attributes during a trace: `self.num_heads` comes back as a `SizedInt`.
 
-In modules the attributes are exchanged for tagged ones; plain objects that hang on a module
-(configurations, dataclasses) are covered by a patch of their classes. Both stand only while the
-trace runs. An attribute that the forward reads more than once is the same `Field` each time, so
+Modules, and plain objects that hang on one (configurations, dataclasses), are covered by a patch of
+their classes; in torch's own modules the attributes themselves are exchanged. Both stand only while
+the trace runs. An attribute that the forward reads more than once is the same `Field` each time, so
 what becomes of it types it.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -25,7 +24,8 @@ from secateur.graph.sized_ints import Ledger
 _LONGEST_LIST = 8
 """Longer lists of ints are data, not sizes."""
 _SIZES = frozenset({int, tuple, list})
-_ABSENT = object()
+Tag = Callable[[str, str, Any], Any]
+"""From an owner's path, an attribute and its value to the tagged value."""
 _NOT_HOLDERS = (
     nn.Module,
     Tensor,
@@ -45,71 +45,54 @@ _FOREIGN = ("builtins", "torch.", "torch", "numpy", "collections", "functools", 
 
 @contextmanager
 def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]:
-    """Tag integer attributes while the block runs; yields every field that can be read, and its
-    value."""
-    values: dict[Field, int] = {}
-    holders = dict(_holders(model))
+    """Tag integer attributes while the block runs; yields every field that was read (of torch's
+    own modules every one that can be), and its value."""
+    read: dict[Field, int] = {}
 
     def tag(owner: str, name: str, value: Any) -> Any:
         if type(value) is int:
             if value <= 1:
                 return value
-            values[field := Field(owner, name)] = value
+            read[field := Field(owner, name)] = value
             return ledger.tag(value, field)
-        if not _is_sizes(value):
+        if not 0 < len(value) <= _LONGEST_LIST:
+            return value
+        if not all(type(item) is int for item in value) or max(value) <= 1:
             return value
         fields = [Field(owner, name, k) for k in range(len(value))]
-        values.update((f, v) for f, v in zip(fields, value, strict=True) if v > 1)
+        read.update((f, v) for f, v in zip(fields, value, strict=True) if v > 1)
         return type(value)(ledger.tag(v, f) for f, v in zip(fields, value, strict=True))
 
-    with _patched_holders(holders, tag), _exchanged(model, tag):
-        yield values
-
-
-def _is_sizes(value: Any) -> bool:
-    """Whether a value is a short list of whole numbers, not all of them 0 or 1."""
-    return (
-        type(value) in (tuple, list)
-        and 0 < len(value) <= _LONGEST_LIST
-        and all(type(item) is int for item in value)
-        and max(value) > 1
-    )
+    modules = {id(m): (m, path) for path, m in reversed(named_modules(model))}
+    own = [item for item in modules.values() if type(item[0]).__module__.startswith("torch.")]
+    for module, _ in own:
+        del modules[id(module)]
+    holders = {id(module): (module, path, "") for module, path in modules.values()}
+    holders.update(_holders(model))
+    with _patched(holders, tag), _exchanged(own, tag):
+        yield read
 
 
 @contextmanager
-def _exchanged(model: nn.Module, tag: Callable[[str, str, Any], Any]) -> Iterator[None]:
-    """Sizes in modules' attributes exchanged for tagged ones; a class's own are shadowed.
+def _exchanged(modules: Iterable[tuple[nn.Module, str]], tag: Tag) -> Iterator[None]:
+    """Sizes in attributes exchanged for tagged ones: reads then cost what they always do.
 
-    Reads then cost what they always do, where a patched `__getattribute__` would see every read
-    of every module. What the forward itself assigns stays as it is.
+    For torch's own modules, which are many and read much; their forwards assign none of them.
     """
-    exchanged: list[tuple[dict[str, Any], str, Any, Any]] = []
-    for owner, module in named_modules(model):
-        own, kind = vars(module), type(module)  # type: dict[str, Any], Any
+    exchanged: list[tuple[dict[str, Any], str, Any]] = []
+    for module, path in modules:
+        own = vars(module)
         found = [item for item in own.items() if type(item[1]) in _SIZES and item[0][0] != "_"]
-        for name, value in (*found, *_of_class(kind)):
-            tagged = tag(owner, name, value)
-            if tagged is not value and (value is own.get(name) or name not in own):
-                exchanged.append((own, name, own.get(name, _ABSENT), tagged))
+        for name, value in found:
+            tagged = tag(path, name, value)
+            if tagged is not value:
+                exchanged.append((own, name, value))
                 own[name] = tagged
     try:
         yield
     finally:
-        for own, name, value, tagged in exchanged:
-            if own.get(name) is tagged:
-                own.pop(name) if value is _ABSENT else own.update({name: value})
-
-
-@cache
-def _of_class(kind: Any) -> tuple[tuple[str, Any], ...]:
-    """Sizes that a module class keeps for all of its instances."""
-    classes = [base for base in kind.__mro__ if base not in nn.Module.__mro__]
-    found = {name: value for base in reversed(classes) for name, value in vars(base).items()}
-    return tuple(
-        (name, value)
-        for name, value in found.items()
-        if name[0] != "_" and (type(value) is int or _is_sizes(value))
-    )
+        for own, name, value in exchanged:
+            own[name] = value
 
 
 def _holders(model: nn.Module) -> Iterator[tuple[int, tuple[Any, str, str]]]:
@@ -130,14 +113,15 @@ def _holder(
     if kind.__module__.startswith(_FOREIGN) or not isinstance(getattr(value, "__dict__", 0), dict):
         return
     seen.add(id(value))
-    yield id(value), (value, owner, name)
+    yield id(value), (value, owner, f"{name}.")
     for inner_name, inner in vars(value).items():
         if name.count(".") < 2:
             yield from _holder(owner, f"{name}.{inner_name}", inner, seen)
 
 
 @contextmanager
-def _patched_holders(holders: dict[int, tuple[Any, str, str]], tag: Any) -> Iterator[None]:
+def _patched(holders: dict[int, tuple[Any, str, str]], tag: Tag) -> Iterator[None]:
+    """Reads of these objects' integers tagged, by a patch of their classes."""
     patched: list[tuple[type, Any]] = []
     for kind in dict.fromkeys(type(value) for value, _, _ in holders.values()):
         own = kind.__dict__.get("__getattribute__")
@@ -145,10 +129,10 @@ def _patched_holders(holders: dict[int, tuple[Any, str, str]], tag: Any) -> Iter
 
         def read_holder(self: Any, name: str, inherited: Any = inherited) -> Any:
             value = inherited(self, name)
-            if name[0] == "_" or type(value) not in (int, tuple, list):
+            if name[0] == "_" or type(value) not in _SIZES:
                 return value
             known = holders.get(id(self))
-            return value if known is None else tag(known[1], f"{known[2]}.{name}", value)
+            return value if known is None else tag(known[1], f"{known[2]}{name}", value)
 
         try:
             kind.__getattribute__ = read_holder  # type: ignore[assignment]

@@ -1,7 +1,7 @@
 """Module calls of one forward: which module ran, on what, what came out, and what ran inside.
 
-Hooks on every module keep the stack of paths that operators are filed under. Of a module with
-children the call also says what a residual block is found by (`core.blocks`).
+The stack of paths that operators are filed under is kept here. Of a module with children the call
+also says what a residual block is found by (`core.blocks`).
 """
 
 from __future__ import annotations
@@ -89,18 +89,27 @@ class CallWatch:
         self, recording: Recording, names: Mapping[int, str], calls: list[LiveCall]
     ) -> None:
         self.recording, self.names, self.calls = recording, names, calls
-        self._entered: list[tuple[nn.Module, int]] = []
         self.carried: dict[int, Any] = {}
         """Objects that modules hand on to each other, by `id`: caches that a forward fills. What
         they hold is the model's own state, whatever it returns."""
 
     def __enter__(self) -> None:
-        self._hooks = (
-            nn.modules.module.register_module_forward_pre_hook(self._enter),
-            nn.modules.module.register_module_forward_hook(
-                self._leave, with_kwargs=True, always_call=True
-            ),
-        )
+        plain: Any = nn.Module._call_impl
+        stack, ops = self.recording.stack, self.recording.ops
+
+        def watched(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+            begun = len(ops)
+            stack.append(self.names.get(id(module), stack[-1] if stack else ""))
+            try:
+                out = plain(module, *args, **kwargs)
+                self._leave(module, (args, kwargs), out, begun)
+            finally:
+                stack.pop()
+            return out
+
+        self._plain = plain
+        # as light as can be: hooks would send each of a thousand calls the long way through torch
+        nn.Module._call_impl = watched  # type: ignore[assignment, method-assign]
 
     def __exit__(
         self,
@@ -108,31 +117,17 @@ class CallWatch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for hook in self._hooks:
-            hook.remove()
+        nn.Module._call_impl = self._plain  # type: ignore[method-assign]
 
-    def _enter(self, module: nn.Module, args: Any) -> None:
-        stack = self.recording.stack
-        self._entered.append((module, len(self.recording.ops)))
-        stack.append(self.names.get(id(module), stack[-1] if stack else ""))
-
-    def _leave(self, module: nn.Module, args: Any, kwargs: Any, out: Any) -> None:
-        recording, begun = self.recording, len(self.recording.ops)
-        # what the caller hands to the model itself is the caller's
-        for value in () if self.names.get(id(module)) == "" else (*args, *kwargs.values()):
-            if type(value) not in _PLAIN and _is_state(value):
-                self.carried[id(value)] = value
-        for entered, start in reversed(self._entered):
-            if entered is module:
-                begun = start
-                break
-        if out is not None and recording.keep_ops and id(module) in self.names:
+    def _leave(self, module: nn.Module, given: Any, out: Any, begun: int) -> None:
+        name = self.names.get(id(module))
+        if name != "":  # what the caller hands to the model itself is the caller's
+            for value in (*given[0], *given[1].values()):
+                if type(value) not in _PLAIN and _is_state(value):
+                    self.carried[id(value)] = value
+        if out is not None and self.recording.keep_ops and name is not None:
             with torch._C.DisableTorchFunction():  # none of its reads is the model's
-                self.calls.append(self._finished(module, (args, kwargs), out, begun))
-        while self._entered and self._entered.pop()[0] is not module:
-            recording.stack.pop()
-        if recording.stack:
-            recording.stack.pop()
+                self.calls.append(self._finished(module, given, out, begun))
 
     def _finished(self, module: nn.Module, given: Any, out: Any, begun: int) -> LiveCall:
         tensors = list(tensors_in(out))

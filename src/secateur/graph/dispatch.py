@@ -21,11 +21,12 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from secateur.core.errors import UnsupportedOpError
 from secateur.graph.call import NoRule, OpCall, Rule, dims_of, set_dims, tensors_of, typed
-from secateur.graph.meta_kernels import MetaKernels
+from secateur.graph.meta_kernels import QUICK, MetaKernels
 from secateur.graph.numbering import copy_roles, follow_numbers
 from secateur.graph.rules import all_rules
 from secateur.graph.rules.pointwise import pointwise
 from secateur.graph.rules.zeros import follow_zeros
+from secateur.graph.shortcuts import taken
 from secateur.graph.snapshot import empty_like_on_meta
 from secateur.graph.types import Dims, Product, SizeMismatch, fresh_all, pin, size_of
 
@@ -121,6 +122,20 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.record(OpCall(func, args, kwargs, out, ins))
         return out
 
+    def directly(self, func: Callable[..., Any], args: tuple[Any, ...]) -> Tensor | None:
+        """What a function returns, without the way through torch, where there is a shortcut."""
+        found = taken(func, args) if self.meta else None
+        if found is None:
+            return None
+        operator, operands = found
+        with torch._C._DisableTorchDispatch():  # what is done here is not the model's
+            out = QUICK[operator](*operands)
+            if out is None:
+                return None
+            call = OpCall(operator, operands, {}, out)
+            self.record(call)
+        return call.first_out
+
     def record(self, call: OpCall) -> None:
         """Infer the types of a finished call's outputs and keep it."""
         outs = [t for t in (call.out if call.returns_many else [call.out]) if isinstance(t, Tensor)]
@@ -161,15 +176,13 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _value(self, tensor: Tensor) -> LiveValue:
         """What a graph says of a tensor."""
-        storage, storages = tensor.untyped_storage(), self.recording.storages
-        known = storages.get(storage._cdata)
-        if known is None:
-            # the storage object is kept, so that its address is not used again during the trace
-            known = storages[storage._cdata] = (len(storages), storage)
-        dims = dims_of(tensor)
         value: LiveValue | None = getattr(tensor, _VALUE, None)
-        if value is None or value.dims is not dims or value.storage != known[0]:
-            value = LiveValue(known[0], dims, tensor.element_size())
+        dims = dims_of(tensor)
+        if value is None or value.dims is not dims:
+            storage, storages = tensor.untyped_storage(), self.recording.storages
+            # the storage object is kept, so that its address is not used again during the trace
+            number, _ = storages.setdefault(storage._cdata, (len(storages), storage))
+            value = LiveValue(number, dims, tensor.element_size())
             setattr(tensor, _VALUE, value)
         return value
 
@@ -251,6 +264,8 @@ def _outputs(call: OpCall) -> list[Any]:
 
 def _checked(result: Dims | list[Dims | None], call: OpCall) -> list[Dims]:
     """The rule's answer, one type an output. Raises: NoRule when it does not fit the shapes."""
+    if not isinstance(result, list) and not call.returns_many:
+        return [_fitting(result, call.out)]
     outs = _outputs(call)
     answers = result if isinstance(result, list) else [result]
     if len(answers) < len(outs):
@@ -262,11 +277,15 @@ def _checked(result: Dims | list[Dims | None], call: OpCall) -> list[Dims]:
             continue
         if answer is None:
             answer = fresh_all(tensor.shape, f"a by-product of {call.name}")
-        sizes = tuple(size_of(product) for product in answer)
-        if sizes != tuple(tensor.shape):
-            raise NoRule(f"its rule predicts {sizes}, it returned {tuple(tensor.shape)}")
-        dims.append(tuple(answer))
+        dims.append(_fitting(answer, tensor))
     return dims
+
+
+def _fitting(answer: Dims, tensor: Tensor) -> Dims:
+    sizes = tuple([size_of(product) for product in answer])
+    if sizes != tensor.shape:
+        raise NoRule(f"its rule predicts {sizes}, it returned {tuple(tensor.shape)}")
+    return tuple(answer)
 
 
 def _creates_integers(

@@ -155,18 +155,13 @@ def live_fields(expression: Any) -> Iterator[Field]:
 
 def make_relations(
     freezer: Freezer,
-    ledger: Ledger,
+    notes: Sequence[Note],
     model: nn.Module,
     tensors: Mapping[str, TensorType],
     read: Mapping[Field, int],
 ) -> tuple[list[Relation], dict[Field, int]]:
-    """Every relation of a trace and of the modules' metadata, each once, and the fields in them.
-
-    read: values of the fields that the forward could read.
-    """
-    sides = [side for note in ledger.notes for side in (note.left, note.right)]
-    sides += [conversion.expression for conversion in ledger.conversions]
-    fields = {field: read[field] for side in sides for field in live_fields(side)}
+    """Every relation of a trace and of the modules' metadata, each once, and the fields in them."""
+    fields = dict(read)
     found: dict[tuple[str, Expression, Expression, bool], Relation] = {}
 
     def add(relation: Relation) -> None:
@@ -174,7 +169,7 @@ def make_relations(
         if relation.left != relation.right:
             found.setdefault(key, relation)
 
-    for note in ledger.notes:
+    for note in notes:
         op, holds = (
             ("eq", True) if (note.op, note.holds) == ("ne", False) else (note.op, note.holds)
         )

@@ -103,8 +103,8 @@ def _stand_in(tensor: Tensor, meta: bool) -> Tensor:
         # integer buffers keep their values: index tables and masks are read by the forward
         return tensor.detach().clone()
     stand_in = empty_like_on_meta(tensor)
-    if isinstance(tensor, nn.Parameter):
-        return nn.Parameter(stand_in, requires_grad=False)
+    if type(tensor) is nn.Parameter or isinstance(tensor, nn.Parameter):
+        return torch.Tensor._make_subclass(nn.Parameter, stand_in, False)
     return stand_in
 
 

@@ -224,7 +224,9 @@ class _Trace:
         tensors = {leaf.names[0]: _tensor_type(leaf, freezer) for leaf in leaves.values()}
         ops = tuple(_op(op, freezer) for op in self.recording.ops)
         groups = pin_unreached(make_groups(freezer, tensors), tensors, ops)
-        relations, fields = make_relations(freezer, self.ledger, self.model, tensors, self.read)
+        relations, fields = make_relations(
+            freezer, self.ledger.notes, self.model, tensors, self.read
+        )
         free = {group.axis.index for group in groups if group.pinned is None}
         kept = relevant(relations, free)
         return Graph(

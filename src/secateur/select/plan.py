@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -101,8 +102,8 @@ def choose_units(scores_U: Float[Tensor, " units"], count: int) -> tuple[int, ..
     >>> choose_units(torch.tensor([1.0, 3.0, 1.0, 2.0]), 3)
     (0, 1, 3)
     """
-    order = torch.argsort(scores_U, descending=True, stable=True)
-    return tuple(order[:count].sort().values.tolist())
+    order = np.argsort(-scores_U.numpy(), kind="stable")  # by far the quickest for few units
+    return tuple(np.sort(order[:count]).tolist())
 
 
 def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any]) -> Plan:

@@ -39,6 +39,8 @@ _SHIFTING_NORMS = {
     **dict.fromkeys("native_layer_norm layer_norm".split(), -1),
 }
 _SCALING_NORMS = frozenset("_fused_rms_norm rms_norm".split())
+_WEIGHED = frozenset({*_SHIFTING_NORMS, *_SCALING_NORMS})
+"""With a weight and a bias these are zero where their input is."""
 _NEVER_ZERO = frozenset(
     "_softmax softmax _safe_softmax _log_softmax log_softmax log_sigmoid log_sigmoid_forward "
     "ones ones_like full full_like new_ones new_full fill rand randn rand_like randn_like "
@@ -49,7 +51,7 @@ _COPYING = frozenset("expand expand_as broadcast_to repeat repeat_interleave til
 
 def survivors(tensor: Any) -> set[Atom]:
     """The axes at whose zeroed units a tensor may be nonzero."""
-    return set(leaves(getattr(tensor, SURVIVORS_ATTRIBUTE, ())))
+    return {a for a in leaves(getattr(tensor, SURVIVORS_ATTRIBUTE, ())) if a.pin is None}
 
 
 def flag_surviving(product: Product, *factors: Any) -> None:
@@ -72,6 +74,8 @@ def follow_zeros(call: OpCall) -> None:
 def _survivors_of(call: OpCall, name: str, out: Tensor) -> Iterable[Atom]:
     if name in _NEVER_ZERO:
         return _atoms(out)
+    if name in _WEIGHED and call.get("weight") is not None and not _any_survive(call.tensors):
+        return ()
     if name in _SHIFTING_NORMS or name in _SCALING_NORMS:
         return _after_norm(call, name) & _atoms(out)
     if name in _PRODUCTS:
@@ -86,8 +90,13 @@ def _survivors_of(call: OpCall, name: str, out: Tensor) -> Iterable[Atom]:
     return surviving & _atoms(out) if surviving else surviving
 
 
+def _any_survive(tensors: Iterable[Tensor]) -> bool:
+    return any(getattr(tensor, SURVIVORS_ATTRIBUTE, ()) for tensor in tensors)
+
+
 def _atoms(tensor: Tensor) -> set[Atom]:
-    return {atom for product in dims_of(tensor) for atom in leaves(product)}
+    """Those that can still be removed; the rest is of no interest here."""
+    return {a for product in dims_of(tensor) for a in leaves(product) if a.pin is None}
 
 
 def _after_norm(call: OpCall, name: str) -> set[Atom]:
