@@ -147,8 +147,8 @@ def pruned_in_steps(subject: Subject, variant: Variant, steps: Path) -> tuple[Pl
 
     steps: where the loop's outcome is written. Raises: TrainError, BudgetError, CutError.
     """
-    from secateur.cli.compose import compose
     from secateur.cli.loop import accepted_log, prune_in_steps
+    from secateur.cut.compose import compose
 
     if steps.exists():
         return Plan.load(variant.plan), _saved(subject, variant)

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import secateur as sc
-from secateur.cli.compose import compose
 from secateur.core.errors import CutError
+from secateur.cut.compose import compose
 
 
 class Fused(nn.Module):
