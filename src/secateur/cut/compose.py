@@ -1,7 +1,8 @@
 """Several plans, each for the model that the one before makes, as one plan for the dense model.
 
-The iterative loop, and pruning while training, cut step by step; what is saved and proved is one cut of the dense model. Unit 5
-of a group that was cut to (0, 3, 4, 7, 8, 9) is unit 9 of the dense group.
+The iterative loop, and pruning while training, cut step by step; what is saved and proved is one
+cut of the dense model. Unit 5 of a group that was cut to (0, 3, 4, 7, 8, 9) is unit 9 of the dense
+group.
 """
 
 from __future__ import annotations
