@@ -84,12 +84,13 @@ def test_it_learns_and_costs_less(digits: Any, data: TensorBatches, criterion: s
     for k, macs in enumerate([cuts.macs, *(row.macs for row in cuts.rows)]):
         by_hand += (marks[k + 1] - marks[k]) * macs
     assert cuts.macs_spent == by_hand < 0.6 * cuts.macs_dense
-    dense = network()
+    step_by_step = network()
     for text in cuts.plans:
-        dense = cut(dense, Plan.from_json(text))
-    assert [tuple(p.shape) for p in dense.parameters()] == [
-        tuple(p.shape) for p in model.parameters()
-    ]
+        step_by_step = cut(step_by_step, Plan.from_json(text))
+    at_once = cut(network(), shrunk.plan)
+    for mine, theirs in zip(step_by_step.parameters(), at_once.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+    assert [p.shape for p in at_once.parameters()] == [p.shape for p in model.parameters()]
 
 
 class Killed(BaseException):

@@ -22,6 +22,7 @@ from secateur.core.plan import Plan, Scores
 from secateur.cost.counted import cost
 from secateur.criteria.score import score
 from secateur.cut import cut_
+from secateur.cut.compose import compose
 from secateur.graph import trace
 from secateur.graph.trace import ExampleInputs
 from secateur.select.plan import plan as make_plan
@@ -77,7 +78,7 @@ class GradualPruner:
         self.model, self.example_inputs, self.settings = model, example_inputs, settings
         self.total_steps, self.calibration, self.loss_fn = total_steps, calibration, loss_fn
         self.steps = self.samples = 0
-        self.graph = self._trace()
+        self.graph = self._dense_graph = self._trace()
         self.dense = cost(self.graph)
         self.target = settings.limit.allowed(self.dense) / settings.limit.value(self.dense)
         self.rows: list[CutRow] = []
@@ -123,6 +124,15 @@ class GradualPruner:
         self.rows += [row] * (due - len(self.rows))
         self.plans.append(plan.to_json())
         return row
+
+    def plan(self) -> Plan:
+        """One plan that cuts the dense model as it was cut step by step, to save with the model.
+
+        Raises: CutError where the steps cannot be told as one cut.
+        """
+        plans = [Plan.from_json(text) for text in self.plans]
+        settings = {**plans[-1].settings, "cuts": len(plans)} if plans else {}
+        return compose(self._dense_graph, plans, final=self.model, settings=settings)
 
     def log(self) -> GradualLog:
         """What was cut so far, and what that saved."""

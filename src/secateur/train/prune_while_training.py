@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from secateur.core.plan import Plan
 from secateur.graph.trace import ExampleInputs
 from secateur.train.companion import Companion, Training
 from secateur.train.finetune import finetune
@@ -78,10 +79,12 @@ class Shrinking(Companion):
 
 @dataclass(frozen=True, slots=True)
 class Shrunk:
-    """train: the log of the training. cuts: of the pruning, with the MACs that were spent."""
+    """train: the log of the training. cuts: of the pruning, with the MACs that were spent. plan:
+    all cuts as one of the dense model, which `save` takes."""
 
     train: TrainLog
     cuts: GradualLog
+    plan: Plan
 
 
 def prune_while_training(
@@ -131,7 +134,7 @@ def prune_while_training(
         objective=objective,
         companions=(shrinking, *companions),
     )
-    return Shrunk(log, shrinking.pruner.log())
+    return Shrunk(log, shrinking.pruner.log(), shrinking.pruner.plan())
 
 
 class _First:
