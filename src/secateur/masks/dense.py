@@ -27,7 +27,7 @@ def dense_leaves(module: nn.Module) -> list[str]:
 
 
 def other_parametrizations(module: nn.Module) -> list[str]:
-    """Names of a module's tensors that have parametrizations, but no mask alone."""
+    """Names of a module's tensors that have parametrizations which are no masks."""
     if not parametrize.is_parametrized(module):
         return []
     lists: nn.ModuleDict = module.parametrizations  # type: ignore[assignment]

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from secateur.core.errors import ScoreError
+
 Keys = NDArray[Any]
 """Signed integers of two, four or eight bytes."""
 CHUNK = 1 << 16
@@ -105,6 +107,14 @@ def key_of(value: float, dtype: torch.dtype) -> int:
     (0, True)
     """
     return int(bits_of(torch.tensor([value], dtype=torch.float64).to(dtype))[0])
+
+
+def not_finite(name: str) -> ScoreError:
+    """The error for a tensor that cannot be ranked."""
+    return ScoreError(
+        f"{name} holds NaN or infinite values, which have no rank among the others; load a sound "
+        f"checkpoint, set them with torch.nan_to_num_, or leave the tensor out: skip=({name!r},)"
+    )
 
 
 def bits_of(values: Tensor) -> Keys:

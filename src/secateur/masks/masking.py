@@ -19,6 +19,7 @@ from secateur.masks.blocks import block_sources, spread
 from secateur.masks.dense import dense_fingerprint
 from secateur.masks.keys import Source, key_of
 from secateur.masks.n_of_m import keep_n_of_m
+from secateur.masks.packed import PackedMask, PackedMasks
 from secateur.masks.parametrization import attach_
 from secateur.masks.patterns import Pattern, parse
 from secateur.masks.plan import MaskPlan
@@ -97,8 +98,8 @@ def mask_(
         "skip": list(skip),
         "seed": seed,
     }
-    kept_by_name = {t.name: kept.cpu() for t, kept in zip(fitting, masks, strict=True)}
-    return MaskPlan(fingerprint, kept_by_name, settings, notes)
+    packed = {t.name: PackedMask.of(kept) for t, kept in zip(fitting, masks, strict=True)}
+    return MaskPlan(fingerprint, PackedMasks(packed), settings, notes)
 
 
 def _masks(

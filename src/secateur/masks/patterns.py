@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+_MOST = 255
+"""The largest M: ranks within a group are counted in bytes."""
 _N_OF_M = re.compile(r"(\d+):(\d+)")
 _BLOCK = re.compile(r"block:(\d+)x(\d+)")
 
@@ -44,9 +46,11 @@ def parse(text: str) -> Pattern:
         return Pattern(text)
     if found := _N_OF_M.fullmatch(text):
         keep, of = map(int, found.groups())
-        if 0 < keep < of:
+        if 0 < keep < of <= _MOST:
             return Pattern(text, keep=keep, of=of)
-        raise ValueError(f"pattern {text!r}: N:M keeps N of every M weights, with 0 < N < M")
+        raise ValueError(
+            f"pattern {text!r}: N:M keeps N of every M weights, with 0 < N < M <= {_MOST}"
+        )
     if found := _BLOCK.fullmatch(text):
         rows, columns = map(int, found.groups())
         if rows * columns > 0:

@@ -6,7 +6,6 @@ Like `core.plan.Plan` it carries the fingerprint of the model that it was made f
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,13 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.numpy import save_file
+from torch import nn
 
 from secateur.core.atomic import replacing
 from secateur.core.errors import PlanMismatchError, StorageError
 from secateur.masks.dense import dense_fingerprint
+from secateur.masks.packed import PackedMask, PackedMasks
 from secateur.masks.parametrization import attach_
 from secateur.masks.statistics import LayerSparsity
 from secateur.masks.targets import targets
@@ -35,27 +36,25 @@ class MaskPlan:
     """Which weights stay.
 
     fingerprint: of the model without masks. kept: for each masked parameter by name (tied ones
-    once) a boolean tensor, true where the weight stays. settings: how it was made. notes: what
-    the user should know, such as tensors that the pattern does not fit.
+    once) a boolean tensor, true where the weight stays, unpacked when it is asked for. settings:
+    how it was made. notes: what the user should know, such as tensors that the pattern does not fit.
     """
 
     fingerprint: str
-    kept: Mapping[str, Tensor]
+    kept: PackedMasks
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
     def layers(self) -> tuple[LayerSparsity, ...]:
         """How sparse each masked parameter is."""
-        return tuple(
-            LayerSparsity(name, kept.numel(), kept.numel() - int(torch.count_nonzero(kept)))
-            for name, kept in self.kept.items()
-        )
+        masks = self.kept.masks.items()
+        return tuple(LayerSparsity(name, mask.weights, mask.zeros) for name, mask in masks)
 
     @property
     def sparsity(self) -> float:
         """Share of zeros among all weights that carry a mask."""
-        weights = sum(kept.numel() for kept in self.kept.values())
+        weights = sum(layer.weights for layer in self.layers)
         return sum(layer.zeros for layer in self.layers) / max(weights, 1)
 
     def diff(self, other: MaskPlan) -> dict[str, tuple[int, int]]:
@@ -70,12 +69,13 @@ class MaskPlan:
             )
         found = {}
         for name in (*self.kept, *(n for n in other.kept if n not in self.kept)):
-            ours, theirs = (plan.kept.get(name) for plan in (self, other))
-            some = ours if ours is not None else theirs
-            assert some is not None
-            mine = _or_all(ours, some)
-            its = _or_all(theirs, some)
-            counts = int((mine & ~its).sum()), int((its & ~mine).sum())
+            ours, theirs = self.kept.get(name), other.kept.get(name)
+            if ours is None or theirs is None:
+                some = theirs if ours is None else ours
+                assert some is not None
+                all_of_it = torch.ones_like(some)
+                ours, theirs = (all_of_it if k is None else k for k in (ours, theirs))
+            counts = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
             if any(counts):
                 found[name] = counts
         return found
@@ -105,21 +105,14 @@ class MaskPlan:
             "format": FORMAT,
             "fingerprint": self.fingerprint,
             "sparsity": self.sparsity,
-            "masks": {
-                layer.name: {
-                    "shape": list(self.kept[layer.name].shape),
-                    "zeros": layer.zeros,
-                    "sha256": hashlib.sha256(_packed(self.kept[layer.name])).hexdigest(),
-                }
-                for layer in self.layers
-            },
+            "masks": self.kept.about(),
             "settings": dict(self.settings),
             "notes": list(self.notes),
         }
 
     def save(self, path: str | Path) -> None:
         """Write the plan beside `path`, then rename it into place. Raises: StorageError."""
-        bits = {name: torch.from_numpy(_packed(kept)) for name, kept in self.kept.items()}
+        bits = {name: mask.bits for name, mask in self.kept.masks.items()}
         metadata = {_KEY: json.dumps(self.to_json(), sort_keys=True)}
         with replacing(Path(path)) as beside:
             try:
@@ -141,10 +134,12 @@ class MaskPlan:
                         f"{path} has format {body['format']}, this secateur reads format {FORMAT}; "
                         "make the plan again, or install the secateur that wrote it"
                     )
-                kept = {
-                    name: _unpacked(file.get_tensor(name), about)
-                    for name, about in body["masks"].items()
-                }
+                kept = PackedMasks(
+                    {
+                        name: _checked(file.get_tensor(name), about)
+                        for name, about in body["masks"].items()
+                    }
+                )
                 return cls(body["fingerprint"], kept, body["settings"], tuple(body["notes"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise StorageError(
@@ -153,18 +148,8 @@ class MaskPlan:
             ) from error
 
 
-def _or_all(kept: Tensor | None, like: Tensor) -> Tensor:
-    return torch.ones_like(like) if kept is None else kept
-
-
-def _packed(kept: Tensor) -> Any:
-    """Eight weights a byte, in the order of their flat indices."""
-    return np.packbits(kept.cpu().contiguous().view(-1).numpy())
-
-
-def _unpacked(bits: Any, about: Mapping[str, Any]) -> Tensor:
-    if hashlib.sha256(bits).hexdigest() != about["sha256"]:
+def _checked(bits: NDArray[np.uint8], about: Mapping[str, Any]) -> PackedMask:
+    mask = PackedMask(tuple(about["shape"]), about["zeros"], bits)
+    if mask.about() != about:
         raise ValueError("a mask does not match its checksum")
-    shape = tuple(about["shape"])
-    flat = np.unpackbits(bits, count=int(np.prod(shape))).view(np.bool_)
-    return torch.from_numpy(flat.reshape(shape))
+    return mask

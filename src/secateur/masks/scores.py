@@ -14,12 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.core.copies import copied
 from secateur.core.errors import ScoreError
 from secateur.core.lookup import find, names
 from secateur.criteria.evidence import evidence_kind, rounds
 from secateur.criteria.gradients import LossFn
 from secateur.criteria.matrices import generator_of
-from secateur.masks.keys import Source, common_dtype
+from secateur.criteria.sound import finite
+from secateur.masks.keys import Source, common_dtype, not_finite
+from secateur.masks.parametrization import fold_
 from secateur.masks.targets import Target
 
 PACKAGE = "secateur.criteria"
@@ -71,6 +74,9 @@ def sources(model: nn.Module, wanted: Sequence[Target], asked: Asked) -> list[So
 def elements(model: nn.Module, wanted: Sequence[Target], asked: Asked) -> list[Tensor]:
     """The criterion's number for every weight, float32 at least, in the parameters' layout."""
     rule = asked.rule
+    for target in wanted:
+        if not finite(target.parameter):
+            raise not_finite(target.name)
     kind = evidence_kind(rule)
     if kind is not None:
         return _averaged(model, wanted, asked, kind)
@@ -82,12 +88,11 @@ def elements(model: nn.Module, wanted: Sequence[Target], asked: Asked) -> list[T
 
 
 def _averaged(model: nn.Module, wanted: Sequence[Target], asked: Asked, kind: str) -> list[Tensor]:
-    name_of = {id(parameter): name for name, parameter in model.named_parameters()}
     totals: list[Tensor | None] = [None] * len(wanted)
     count = 0
     for found in rounds(
         kind,
-        model,
+        _without_masks(model, wanted),
         criterion=asked.criterion,
         data=asked.data,
         loss_fn=asked.loss_fn,
@@ -95,17 +100,24 @@ def _averaged(model: nn.Module, wanted: Sequence[Target], asked: Asked, kind: st
     ):
         count += 1
         for k, target in enumerate(wanted):
-            evidence = found.get(name_of[id(target.parameter)])
+            evidence = found.get(target.name)
             if evidence is None:
                 raise ScoreError(
-                    f"no {kind.replace('_', ' ')} reaches {target.name}: it is frozen or the loss "
-                    "does not depend on it; call requires_grad_(True) on it, leave it out with "
+                    f"no {kind.replace('_', ' ')} reaches {target.name}: it is frozen or nothing "
+                    "depends on it; call requires_grad_(True) on it, leave it out with "
                     f"skip=({target.name!r},), or use criterion='l1'"
                 )
             score = asked.rule.element(wide(target.parameter), wide(evidence))
             total = totals[k]
             totals[k] = score if total is None else total.add_(score)
     return [total.div_(count) for total in totals if total is not None]
+
+
+def _without_masks(model: nn.Module, wanted: Sequence[Target]) -> nn.Module:
+    """The model, or a folded copy: a weight is known by its memory, a masked one has none."""
+    if all(target.kept is None for target in wanted):
+        return model
+    return fold_(copied(model))
 
 
 def wide(tensor: Tensor) -> Tensor:

@@ -21,11 +21,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from secateur.core.errors import ScoreError
-from secateur.masks.keys import CHUNK, INFINITY, Keys, Source, is_dense
+from secateur.masks.keys import CHUNK, INFINITY, Keys, Source, is_dense, not_finite
 
-SAMPLE = 1 << 18
-DEVIATIONS = 6.0
+SAMPLE = 1 << 16
+DEVIATIONS = 5.0
 """How far from its expected place in the sample the wanted rank may lie, before a second pass."""
 _BLOCK = 1 << 22
 """Elements that a thread reads in one go."""
@@ -187,11 +186,7 @@ def _read_block(
 def refuse_not_finite(source: Source, keys: Keys) -> None:
     infinity = INFINITY[source.dtype]
     if int(keys.max()) >= infinity or (source.signed and _below_infinity(keys, infinity)):
-        raise ScoreError(
-            f"{source.name} holds NaN or infinite values, which have no rank among the others; "
-            "load a sound checkpoint, set them with torch.nan_to_num_, or leave the tensor out: "
-            f"skip=({source.name!r},)"
-        )
+        raise not_finite(source.name)
 
 
 def _below_infinity(keys: Keys, infinity: int) -> bool:

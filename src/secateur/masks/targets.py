@@ -81,7 +81,7 @@ def _weights(model: nn.Module, patterns: dict[str, bool]) -> Iterator[tuple[str,
             if original(module, leaf).is_floating_point():
                 yield inner + leaf, module, leaf
         for leaf in other_parametrizations(module):
-            if not _is_skipped(inner + leaf, patterns):
+            if getattr(module, leaf).ndim > 1 and not _is_skipped(inner + leaf, patterns):
                 warnings.warn(
                     f"{inner}{leaf} has a parametrization of its own and gets no mask; remove it "
                     "first, torch.nn.utils.parametrize.remove_parametrizations(module, "
