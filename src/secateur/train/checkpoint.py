@@ -70,6 +70,12 @@ def latest_checkpoint(folder: Path) -> Any | None:
     return None
 
 
+def numbered_checkpoint(folder: Path, number: int) -> Any | None:
+    """The tree of checkpoint `number`, None when it is not there or damaged."""
+    path = folder / f"checkpoint-{number:08d}"
+    return _read(path) if path.exists() and _fault(path) is None else None
+
+
 def _read(path: Path) -> Any:
     body = json.loads((path / FILES[0]).read_text(encoding="utf-8"))
     if body["format"] != FORMAT:
