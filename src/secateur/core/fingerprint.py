@@ -45,9 +45,6 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over names and shapes of all tensors and names and classes of all modules."""
-    digest = hashlib.sha256()
-    for name, tensor in named_tensors(model):
-        digest.update(f"{name}:{tuple(tensor.shape)};".encode())
-    for name, module in named_modules(model):
-        digest.update(f"{name}={type(module).__qualname__};".encode())
-    return digest.hexdigest()
+    parts = [f"{name}:{tuple(tensor.shape)};" for name, tensor in named_tensors(model)]
+    parts += [f"{name}={type(module).__qualname__};" for name, module in named_modules(model)]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import pkgutil
 from functools import cache
+from importlib import resources
 from types import ModuleType
 
 
@@ -40,8 +40,10 @@ def _modules(package: str) -> dict[str, str]:
     """Extension name to module name; a package is listed once, for that reads its folder."""
     module = importlib.import_module(package)
     excluded: frozenset[str] = getattr(module, "NOT_EXTENSIONS", frozenset())
+    files = (entry.name for entry in resources.files(package).iterdir())
+    stems = (name.removesuffix(".py") for name in files if name.endswith(".py"))
     return {
-        info.name.removesuffix("_"): info.name
-        for info in pkgutil.iter_modules(module.__path__)
-        if not info.name.startswith("_") and info.name not in excluded
+        stem.removesuffix("_"): stem
+        for stem in stems
+        if not stem.startswith("_") and stem not in excluded
     }
