@@ -45,4 +45,7 @@ def build(name: str, seed: int) -> tuple[nn.Module, Inputs]:
             one._experts_implementation = "eager"
     torch.manual_seed(seed)
     model: nn.Module = model_class(config)
+    if name == "dpt":  # it ends in a rectifier, below which every fresh weight leaves it
+        with torch.no_grad():
+            model.get_parameter("head.head.4.weight").abs_()
     return model.eval(), INPUTS[inputs](torch.Generator().manual_seed(seed))
