@@ -7,6 +7,7 @@ whether groups are made comparable is the selector's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from types import ModuleType
 from typing import Any
@@ -24,7 +25,7 @@ from secateur.criteria.activations import activations_at, unit_activations
 from secateur.criteria.blocks import score_blocks
 from secateur.criteria.evidence import evidence_kind, needs_data, rounds
 from secateur.criteria.gradients import LossFn
-from secateur.criteria.marginals import marginals
+from secateur.criteria.marginals import is_short, marginals, terms_of
 from secateur.criteria.matrices import (
     Context,
     Matrices,
@@ -118,7 +119,12 @@ def check_model(graph: Graph, model: nn.Module) -> None:
 
 def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """As `_scores` for a criterion that sums one term for each weight: each is read once."""
-    known: dict[str, list[Tensor]] = {}
+    vectors = {
+        name: tensors[name]
+        for name, kind in graph.tensors.items()
+        if kind.is_parameter and len(kind.dims) == 1 and is_short(tensors[name])
+    }
+    known = {name: [sums] for name, sums in terms_of(vectors, rule.TERM).items()}
     scores = {}
     for group in graph.free:
         members = _members(graph, group, tensors)
@@ -137,7 +143,7 @@ def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict
                 total_U += rows.sum(1)
         scores[group.id] = total_U ** (1 / rule.POWER)
     # a finite sum is one of finite numbers, so only the other tensors are looked at again
-    sound = {name for name, sums in known.items() if bool(sums[0].sum().isfinite())}
+    sound = {name for name, sums in known.items() if math.isfinite(sums[0].sum())}
     check_finite(graph, tensors, known=sound)
     return scores
 
