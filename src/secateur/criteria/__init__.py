@@ -31,12 +31,11 @@ A criterion has some of these functions.
 - `error(weights, residuals)`: of one next layer's outputs, per unit ("input_moments").
 - `change(given, returned)`: one number per position of a block's "stream".
 
-Higher stays. `weights.score_weights` gives single weights their importance. Where ``importance **
-POWER`` is a sum of one term for each weight that can be written into a buffer, `TERM` gives it, and
-scoring reads each weight once.
+Higher stays. Where ``importance ** POWER`` is a sum of one term for each weight that can be written
+into a buffer, `TERM` gives it, and scoring reads each weight once.
 """
 
 NOT_EXTENSIONS = frozenset(
     "activations blocks contractions curvature evidence gradients input_norms marginals matrices "
-    "moments next_layers patches running scales score sound synaptic weights".split()
+    "moments next_layers patches running scales score sound synaptic".split()
 )

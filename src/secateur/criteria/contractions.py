@@ -15,9 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from secateur.core.modes import without_fast_path
 from secateur.criteria.running import plain_recurrence
 
 
@@ -48,36 +50,60 @@ class Use:
     window: Window | None = None
 
 
-Seen = Callable[[Use], None]
+@dataclass(frozen=True, slots=True)
+class Scaling:
+    """One multiplication element by element with the parameter `name`, whose elements lie along
+    the last dimension of `made`: what came out, with `bias` added if the same operator did that."""
+
+    name: str
+    made: Tensor
+    bias: str | None = None
+
+
+Seen = Callable[[Use], bool | None]
+"""Says True where it changed the weight: the operator is then run again."""
+Scaled = Callable[[Scaling], bool | None]
 
 
 @contextmanager
-def watched_uses(model: nn.Module, seen: Seen) -> Iterator[None]:
-    """Tells `seen` of every product with a parameter of the model while this stands.
+def watched_uses(model: nn.Module, seen: Seen, *, scaled: Scaled | None = None) -> Iterator[None]:
+    """Tells `seen` of every product with a parameter of the model while this stands, and `scaled`
+    of every scaling by one: normalisations, and scales of layers.
 
-    >>> import torch
     >>> layer = nn.Linear(3, 2)
     >>> with watched_uses(layer, lambda use: print(use.name, tuple(use.read.shape), use.bias)):
     ...     _ = layer(torch.ones(5, 3))
     weight (5, 3) bias
     """
-    with plain_recurrence(model), _Watch(dict(model.named_parameters()), seen):
+    with showing_products(model), Watch(model, seen, scaled=scaled):
         yield
 
 
-class _Watch(TorchDispatchMode):
-    def __init__(self, parameters: Mapping[str, Tensor], seen: Seen) -> None:
+@contextmanager
+def showing_products(model: nn.Module) -> Iterator[None]:
+    """Without kernels that hide products from a `Watch`. This is the state of the process."""
+    with plain_recurrence(model), without_fast_path():
+        yield
+
+
+class Watch(TorchDispatchMode):
+    """What `watched_uses` enters: the state of one thread."""
+
+    def __init__(self, model: nn.Module, seen: Seen, *, scaled: Scaled | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.seen = seen
-        self.names = {p.untyped_storage().data_ptr(): name for name, p in parameters.items()}
+        self.seen, self.scaled = seen, scaled
+        self.names = {p.untyped_storage().data_ptr(): name for name, p in model.named_parameters()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         out = func(*args, **(kwargs or {}))
         reader = _READERS.get(func._schema.name.rpartition("::")[2])
-        if reader is not None:
-            reader(self, args, out)
+        if reader is not None and (self.scaled is not None or reader not in _OF_SCALES):
+            with torch.no_grad():
+                changed = reader(self, args, out)
+            if changed:
+                return func(*args, **(kwargs or {}))
         return out
 
     def name_of(self, tensor: Any) -> str | None:
@@ -86,49 +112,86 @@ class _Watch(TorchDispatchMode):
             return None
         return self.names.get(tensor.untyped_storage().data_ptr())
 
-    def product(self, left: Tensor, right: Tensor, made: Tensor, bias: Any = None) -> None:
+    def product(self, left: Tensor, right: Tensor, made: Tensor, bias: Any = None) -> bool | None:
         """Of two matrices, either of which may be the parameter."""
         name = self.name_of(right)
         if name is not None:
-            self.seen(Use(name, right, left, made, self.name_of(bias)))
-            return
+            return self.seen(Use(name, right, left, made, self.name_of(bias)))
         name = self.name_of(left)
-        if name is not None:
-            self.seen(Use(name, left.T, right.T, made.T))
+        return self.seen(Use(name, left.T, right.T, made.T)) if name is not None else None
 
 
-def _mm(watch: _Watch, args: Any, out: Tensor) -> None:
-    watch.product(args[0], args[1], out)
+def _mm(watch: Watch, args: Any, out: Tensor) -> bool | None:
+    return watch.product(args[0], args[1], out)
 
 
-def _addmm(watch: _Watch, args: Any, out: Tensor) -> None:
-    watch.product(args[1], args[2], out, args[0])
+def _addmm(watch: Watch, args: Any, out: Tensor) -> bool | None:
+    return watch.product(args[1], args[2], out, args[0])
 
 
-def _bmm(watch: _Watch, args: Any, out: Tensor) -> None:
+def _bmm(watch: Watch, args: Any, out: Tensor) -> bool | None:
+    changed = False
     for left, right, made in zip(args[-2], args[-1], out, strict=True):
-        watch.product(left, right, made)
+        changed |= bool(watch.product(left, right, made))
+    return changed
 
 
-def _mv(watch: _Watch, args: Any, out: Tensor) -> None:
-    watch.product(args[-2], args[-1][:, None], out[:, None])
+def _mv(watch: Watch, args: Any, out: Tensor) -> bool | None:
+    return watch.product(args[-2], args[-1][:, None], out[:, None])
 
 
-def _linear(watch: _Watch, args: Any, out: Tensor) -> None:
+def _linear(watch: Watch, args: Any, out: Tensor) -> bool | None:
     bias = args[2] if len(args) > 2 else None
-    watch.product(args[0].flatten(0, -2), args[1].T, out.flatten(0, -2), bias)
+    return watch.product(args[0].flatten(0, -2), args[1].T, out.flatten(0, -2), bias)
 
 
-def _convolution(watch: _Watch, args: Any, out: Tensor) -> None:
+def _convolution(watch: Watch, args: Any, out: Tensor) -> bool | None:
     read, weight, bias, stride, padding, dilation, transposed, _, groups = args[:9]
     name = watch.name_of(weight)
     if name is None or transposed:
-        return
+        return None
     window = Window(tuple(stride), tuple(padding), tuple(dilation), groups)
-    watch.seen(Use(name, weight, read, out, watch.name_of(bias), window))
+    return watch.seen(Use(name, weight, read, out, watch.name_of(bias), window))
 
 
-_READERS: Mapping[str, Callable[[_Watch, Any, Tensor], None]] = {
+def _batch_norm(watch: Watch, args: Any, out: Any) -> bool | None:
+    return _scaling(watch, args[1], args[2], out[0].movedim(1, -1))
+
+
+def _layer_norm(watch: Watch, args: Any, out: Any) -> bool | None:
+    return _scaling(watch, args[2], args[3], out[0].flatten(-len(args[1])))
+
+
+def _group_norm(watch: Watch, args: Any, out: Any) -> bool | None:
+    # the result has its shape only once the operator that called this one is done
+    made = out[0].reshape(args[3], args[4], -1)
+    return _scaling(watch, args[1], args[2], made.movedim(1, -1))
+
+
+def _rms_norm(watch: Watch, args: Any, out: Any) -> bool | None:
+    return _scaling(watch, args[2], None, out[0].flatten(-len(args[1])))
+
+
+def _mul(watch: Watch, args: Any, out: Tensor) -> bool | None:
+    names = [watch.name_of(value) for value in args[:2]]
+    if (names[0] is None) == (names[1] is None):
+        return None
+    scale = args[0] if names[1] is None else args[1]
+    wide = [k for k in range(scale.dim()) if scale.shape[k] > 1]
+    if len(wide) != 1 or scale.dim() > out.dim():
+        return None
+    return _scaling(watch, scale, None, out.movedim(wide[0] - scale.dim(), -1))
+
+
+def _scaling(watch: Watch, scale: Any, bias: Any, made: Tensor) -> bool | None:
+    name = watch.name_of(scale)
+    if name is None or watch.scaled is None or scale.numel() != made.shape[-1]:
+        return None
+    return watch.scaled(Scaling(name, made, watch.name_of(bias)))
+
+
+_OF_SCALES = (_batch_norm, _layer_norm, _group_norm, _rms_norm, _mul)
+_READERS: Mapping[str, Callable[[Watch, Any, Any], bool | None]] = {
     "mm": _mm,
     "addmm": _addmm,
     "bmm": _bmm,
@@ -137,4 +200,11 @@ _READERS: Mapping[str, Callable[[_Watch, Any, Tensor], None]] = {
     "addmv": _mv,
     "linear": _linear,
     "convolution": _convolution,
+    "native_batch_norm": _batch_norm,
+    "_native_batch_norm_legit_no_training": _batch_norm,
+    "cudnn_batch_norm": _batch_norm,
+    "native_layer_norm": _layer_norm,
+    "native_group_norm": _group_norm,
+    "_fused_rms_norm": _rms_norm,
+    "mul": _mul,
 }

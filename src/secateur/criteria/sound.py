@@ -20,7 +20,11 @@ def check_tensors(graph: Graph, tensors: Mapping[str, Tensor], criterion: str) -
 def check_present(graph: Graph, tensors: Mapping[str, Tensor], criterion: str) -> None:
     """Raises: ScoreError for parameters without values."""
     for name in _parameters(graph):
-        _check_values(name, tensors[name], criterion)
+        if tensors[name].is_meta:
+            raise ScoreError(
+                f"{name} is on the meta device and has no values for criterion {criterion!r}; "
+                "load the model's weights, or use criterion='random'"
+            )
 
 
 def check_finite(
@@ -29,30 +33,11 @@ def check_finite(
     """Raises: ScoreError for parameters with values that mean nothing; those in `known` have
     none."""
     for name in _parameters(graph):
-        if name not in known:
-            _check_meaning(name, tensors[name])
-
-
-def check_sound(name: str, tensor: Tensor, criterion: str) -> None:
-    """Raises: ScoreError for a parameter without values, or with some that mean nothing."""
-    _check_values(name, tensor, criterion)
-    _check_meaning(name, tensor)
-
-
-def _check_values(name: str, tensor: Tensor, criterion: str) -> None:
-    if tensor.is_meta:
-        raise ScoreError(
-            f"{name} is on the meta device and has no values for criterion {criterion!r}; "
-            "load the model's weights, or use criterion='random'"
-        )
-
-
-def _check_meaning(name: str, tensor: Tensor) -> None:
-    if not finite(tensor):
-        raise ScoreError(
-            f"{name} holds NaN or infinite values, and a score computed from them means "
-            "nothing; load a sound checkpoint, or set them with torch.nan_to_num_"
-        )
+        if name not in known and not finite(tensors[name]):
+            raise ScoreError(
+                f"{name} holds NaN or infinite values, and a score computed from them means "
+                "nothing; load a sound checkpoint, or set them with torch.nan_to_num_"
+            )
 
 
 def _parameters(graph: Graph) -> list[str]:

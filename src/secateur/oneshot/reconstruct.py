@@ -1,0 +1,229 @@
+"""The compensating weight update: what is left of a layer is fitted to the dense layer's outputs.
+
+Layer by layer, from the inputs to the outputs, every weight of the cut model is fitted by least
+squares so that, on the inputs that it gets in the cut model as fitted so far, it makes what the
+dense layer made on the dense inputs. So errors do not pile up. Normalisations get scales and
+biases in the same way. Calibration data are enough; there are no labels and no training.
+
+Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, equation
+5, arXiv 1707.06168 (least squares on the outputs of the dense layer, from the inputs of the pruned
+one). Deviations: a ridge towards the weights that were kept, chosen on a quarter of the batches;
+biases and normalisations are fitted as well, and every layer behind the first cut, whether or not
+it lost inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core.depth import renumbered, within
+from secateur.core.errors import PlanMismatchError, ScoreError
+from secateur.core.fingerprint import named_tensors
+from secateur.core.modes import evaluating
+from secateur.core.plan import Plan
+from secateur.criteria.contractions import Scaling, Use, showing_products
+from secateur.criteria.patches import rows_of, weight_of
+from secateur.cut.apply import check_fingerprint
+from secateur.oneshot.kept_outputs import Kept, Parameters, kept_outputs, sources
+from secateur.oneshot.least_squares import Sums, fitted
+from secateur.oneshot.places import Place, places_of
+from secateur.oneshot.walk import walks
+
+HELD = 4
+"""Every fourth batch is held back to choose the ridge."""
+
+
+def reconstruct_(
+    small: nn.Module, model: nn.Module, *, plan: Plan, data: Iterable[Any]
+) -> nn.Module:
+    """Fit the weights of `small`, which `cut(model, plan)` made, to what `model` returns; in place.
+
+    data: calibration batches, of which targets are not looked at; several batches, since every
+    fourth is held back to choose how far weights may move. Linear layers, convolutions, fused
+    projections and normalisations are fitted; embeddings, recurrent and transposed layers and
+    shared weights stay as the cut left them. `model` is unchanged.
+
+    Raises: PlanMismatchError when the plan is another model's or `small` was not cut by it;
+    ScoreError when there is no data, or what a layer makes of it is NaN or infinite.
+    """
+    check_fingerprint(model, plan)
+    names = _dense_names(small, model, plan)
+    batches = data if isinstance(data, Sequence) else list(data)
+    if not batches:
+        raise ScoreError("the calibration data holds no batch; pass a loader that is not empty")
+    with evaluating(small), evaluating(model), showing_products(small):
+        places = [place for place in places_of(small, batches[0]) if place.name in names]
+        there = {place: Place(names[place.name], place.number) for place in places}
+        with (
+            walks(small, batches, set(places)) as cut,
+            walks(model, batches, set(there.values())) as dense,
+        ):
+            for place in places:
+                _fit_(
+                    _Layer(small, model, plan, place.name, names[place.name]),
+                    [(a.at(place), b.at(there[place])) for a, b in zip(cut, dense, strict=True)],
+                )
+                for walk in cut:
+                    walk.change()
+    return small
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One parameter in both models, by its name in each."""
+
+    small: nn.Module
+    model: nn.Module
+    plan: Plan
+    name: str
+    dense_name: str
+
+    @property
+    def parameters(self) -> Parameters:
+        """The parameter in both models."""
+        return Parameters(
+            self.model.get_parameter(self.dense_name), self.small.get_parameter(self.name)
+        )
+
+    def checked(self, *tensors: Tensor) -> None:
+        """Raises: ScoreError for values that nothing can be fitted to."""
+        if not all(bool(tensor.isfinite().all()) for tensor in tensors):
+            raise ScoreError(
+                f"what {self.name} reads or makes holds NaN or infinite values on this data; "
+                "check the calibration data, or run the models in float32"
+            )
+
+
+Event = Use | Scaling
+
+
+def _fit_(layer: _Layer, events: Sequence[tuple[Event | None, Event | None]]) -> None:
+    """Fit one weight; events: what happens at its place in the cut and the dense model, for each
+    batch."""
+    products = [(k, a, b) for k, (a, b) in enumerate(events) if type(a) is type(b) is Use]
+    scalings = [(k, a, b) for k, (a, b) in enumerate(events) if type(a) is type(b) is Scaling]
+    if products:
+        _fit_product_(layer, products, len(events))
+    elif scalings:
+        _fit_scaling_(layer, scalings, len(events))
+
+
+def _fit_product_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: int) -> None:
+    """Fit a weight, and the bias that its operator adds."""
+    _, first, dense = uses[0]
+    kept = kept_outputs(layer.plan, layer.dense_name, dense, first, of=layer.parameters)
+    if kept is None:
+        return
+    start = _start(layer.small, first)
+    sums: dict[bool, Sums] = {}
+    for number, cut, dense in uses:
+        wanted = _wanted(dense, kept)
+        if wanted.shape != cut.made.shape:
+            continue  # routed elsewhere: the rows of the two are not the same
+        layer.checked(cut.read, wanted)
+        own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
+        for x_GNF, y_GNM in rows_of(cut, wanted):
+            own.add(_with_ones(x_GNF.double(), cut.bias), y_GNM.double())
+    if False in sums:
+        free = int(first.bias is not None)
+        _write_(layer.small, first, fitted(sums[False], start, held=sums.get(True), free=free))
+
+
+def _fit_scaling_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: int) -> None:
+    """Fit a scale for each element, and the bias that its operator adds.
+
+    What comes out is linear in both, so the outputs are enough: ``a * made + c``.
+    """
+    scale, bias = layer.parameters.cut, uses[0][1].bias
+    from_C = sources(layer.plan, layer.dense_name, of=layer.parameters)
+    start = torch.zeros(scale.numel(), 1 + (bias is not None), 1, dtype=torch.float64)
+    start[:, 0] = 1
+    sums: dict[bool, Sums] = {}
+    for number, cut, dense in uses:
+        wanted = dense.made[..., from_C]
+        if wanted.shape != cut.made.shape:
+            continue
+        layer.checked(cut.made, wanted)
+        own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
+        made_CN1, wanted_CN1 = (
+            t.movedim(-1, 0).flatten(1).double()[:, :, None] for t in (cut.made, wanted)
+        )
+        own.add(_with_ones(made_CN1, bias), wanted_CN1)
+    if False not in sums:
+        return
+    best = fitted(sums[False], start, held=sums.get(True), free=int(bias is not None))
+    with torch.no_grad():
+        factor = best[:, 0, 0].to(scale).reshape(scale.shape)
+        scale.mul_(factor)
+        if bias is not None:
+            shift = layer.small.get_parameter(bias)
+            shift.mul_(factor.reshape(shift.shape))
+            shift.add_(best[:, 1, 0].to(shift).reshape(shift.shape))
+
+
+def _is_held(number: int, batches: int) -> bool:
+    """Every fourth batch; of two or three the last."""
+    return number % HELD == HELD - 1 or (1 < batches < HELD and number == batches - 1)
+
+
+def _dense_names(small: nn.Module, model: nn.Module, plan: Plan) -> dict[str, str]:
+    """The dense model's name of each parameter of the cut one. Raises: PlanMismatchError."""
+    gone = plan.taken_out
+    dense = {
+        renumbered(name, gone): name
+        for name, _ in named_tensors(model)
+        if not within(name, plan.removed)
+    }
+    shapes = {name: tuple(tensor.shape) for name, tensor in named_tensors(model)}
+    for name, tensor in small.named_parameters():
+        known = dense.get(name)
+        expected = None if known is None else shapes[known]
+        if known is not None and known in plan.tensors:
+            expected = plan.shape(known)
+        if tuple(tensor.shape) != expected:
+            raise PlanMismatchError(
+                f"{name} of the small model has shape {tuple(tensor.shape)}, the plan makes it "
+                f"{expected or 'nothing'}; pass small=cut(model, plan)"
+            )
+    return dense
+
+
+def _wanted(dense: Use, kept: Kept) -> Tensor:
+    """The dense layer's outputs that the cut layer is to make."""
+    made = dense.made.index_select(1, kept.indices_M)
+    along = [1, -1, *(1 for _ in range(made.dim() - 2))]
+    return made * kept.factors_M.to(made).reshape(along)
+
+
+def _with_ones(x_GNF: Tensor, bias: str | None) -> Tensor:
+    """A constant feature behind the others, where there is a bias to learn it."""
+    if bias is None:
+        return x_GNF
+    return torch.cat([x_GNF, torch.ones_like(x_GNF[..., :1])], dim=2)
+
+
+def _start(small: nn.Module, use: Use) -> Tensor:
+    """The present weight and bias as the matrix of each group, float64."""
+    weight_GFM = weight_of(use).detach().double()
+    if use.bias is None:
+        return weight_GFM.contiguous()
+    bias = small.get_parameter(use.bias).detach().double()
+    return torch.cat([weight_GFM, bias.reshape(len(weight_GFM), 1, -1)], dim=1)
+
+
+def _write_(small: nn.Module, use: Use, best_GFM: Tensor) -> None:
+    """Put a fitted matrix back where the use found it."""
+    with torch.no_grad():
+        if use.bias is not None:
+            bias = small.get_parameter(use.bias)
+            bias.copy_(best_GFM[:, -1].reshape(bias.shape))
+            best_GFM = best_GFM[:, :-1]
+        if use.window is None:
+            use.weight.copy_(best_GFM[0])
+        else:
+            use.weight.copy_(best_GFM.transpose(1, 2).reshape(use.weight.shape))
