@@ -138,6 +138,28 @@ def test_import_loads_no_optional_dependency() -> None:
     assert out.stdout.split() == []
 
 
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+IN_EVERY_ENVIRONMENT = {
+    *sys.stdlib_module_names,
+    *"secateur torch numpy safetensors yaml pydantic typer rich jinja2 sklearn jaxtyping".split(),
+    *"pytest hypothesis beartype".split(),
+    *(path.stem for path in TESTS),
+    *(path.stem for path in (ROOT / "benchmarks").rglob("*.py")),
+}
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_test_module_imports_without_optional_packages(path: Path) -> None:
+    """What `make test` does not install is imported in the test, by `pytest.importorskip`."""
+    for node in parse(path).body:
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            assert name.partition(".")[0] in IN_EVERY_ENVIRONMENT, f"{path}: {name}"
+
+
 def test_public_api_is_frozen() -> None:
     import secateur
 
