@@ -108,5 +108,5 @@ def test_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("secateur.train.checkpoint.FORMAT", 99)
     save(tmp_path, 1)
     monkeypatch.undo()
-    with pytest.raises(TrainError, match="format 99, this secateur reads format 1"):
+    with pytest.raises(TrainError, match="format 99, this secateur reads format 2"):
         latest_checkpoint(tmp_path)

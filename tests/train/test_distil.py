@@ -130,6 +130,15 @@ def test_attention_maps_by_hand() -> None:
     assert fewer.isfinite()
 
 
+@pytest.fixture(scope="module")
+def taught(digits: Any) -> nn.Module:
+    """A wide network that knows the digits."""
+    teacher = network(12)
+    data = TensorBatches(digits.train_x, digits.train_y, batch_size=64)
+    finetune(teacher, data, settings=FinetuneSettings(epochs=3, lr=0.1), loss_fn=LOSS)
+    return teacher.requires_grad_(False)
+
+
 TERMS = {
     "logits": (Logits(temperature=2.0),),
     "outputs": (Outputs(0.1),),
@@ -140,12 +149,12 @@ TERMS = {
 
 
 @pytest.mark.parametrize("terms", TERMS.values(), ids=TERMS)
-def test_a_narrow_student_learns_from_a_wide_teacher(digits: Any, terms: Any) -> None:
-    teacher, student = network(12), network(4, seed=1)
+def test_a_narrow_student_learns_from_a_wide_teacher(
+    digits: Any, taught: nn.Module, terms: Any
+) -> None:
+    teacher, student = taught, network(4, seed=1)
     data = TensorBatches(digits.train_x, digits.train_y, batch_size=64)
     settings = FinetuneSettings(epochs=3, lr=0.1)
-    finetune(teacher, data, settings=settings, loss_fn=LOSS)
-    teacher.requires_grad_(False)
     before = copy.deepcopy(teacher.state_dict())
     objective = distilled(LOSS, teacher, terms=terms)
     finetune(student, data, settings=settings, objective=objective)

@@ -23,7 +23,7 @@ from secateur.core.atomic import replacing_folder
 from secateur.core.errors import TrainError
 from secateur.train.packing import pack, unpack
 
-FORMAT = 1
+FORMAT = 2
 KEPT = 2  # the newest, and the one to fall back on
 FILES = ("state.json", "tensors.safetensors")
 NAME = re.compile(r"checkpoint-(\d{8})")

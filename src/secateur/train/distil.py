@@ -58,7 +58,8 @@ class Distilled:
     """An objective that follows a teacher; see `distilled`.
 
     In a training loop of one's own call `prepare_(model, batch)` first, and give the optimizer its
-    `parameters()` too where features are projected.
+    `parameters()` too where features are projected. Under the Hugging Face Trainer, `compute_loss`
+    of a subclass returns ``objective(model, inputs)``; in Lightning `training_step` does.
     """
 
     def __init__(
