@@ -4,19 +4,28 @@ The second road beside the cut, for research on training, for storage, and for t
 that profit. A mask is an ordinary parametrization of torch; `fold_` turns it into plain zeros.
 """
 
+from secateur.masks.dynamic import DynamicSparsity
+from secateur.masks.erdos_renyi import erdos_renyi
+from secateur.masks.gradual import GradualMasking
 from secateur.masks.masking import mask_
 from secateur.masks.parametrization import Mask, fold_, unmask_
 from secateur.masks.plan import MaskPlan
+from secateur.masks.rewinding import Rewinding, ticket_sparsities
 from secateur.masks.statistics import LayerSparsity, sparsity
 from secateur.masks.vector import prune_vector
 
 __all__ = [
+    "DynamicSparsity",
+    "GradualMasking",
     "LayerSparsity",
     "Mask",
     "MaskPlan",
+    "Rewinding",
+    "erdos_renyi",
     "fold_",
     "mask_",
     "prune_vector",
     "sparsity",
+    "ticket_sparsities",
     "unmask_",
 ]

@@ -81,3 +81,17 @@ def _dense_class(module: nn.Module) -> type[nn.Module]:
 def _entry(path: str, leaf: str, tensor: Tensor) -> bytes:
     name = f"{path}.{leaf}" if path else leaf
     return f"{name}:{tuple(tensor.shape)};".encode()
+
+
+def dense_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers by the names they have without masks; under a mask the parameter
+    itself, and no masks."""
+    hidden = _hidden(model)
+    modules = [m for m in named_modules(model) if id(m[1]) not in hidden]
+    found: dict[str, Tensor] = {}
+    for path, module in modules:
+        inner = f"{path}." if path else ""
+        found |= {inner + leaf: original(module, leaf) for leaf in dense_leaves(module)}
+        buffers = module._buffers.items()
+        found |= {inner + leaf: buffer for leaf, buffer in buffers if buffer is not None}
+    return found

@@ -77,6 +77,8 @@ def masks_of(module: nn.Module) -> dict[str, Mask]:
 def attach_(places: Iterable[Place], kept: Tensor) -> Mask:
     """Mask a parameter at all the places that share it; the masks before are replaced."""
     mask: Mask | None = None
+    places = list(places)
+    kept = laid_out(kept, original(*places[0]))
     for module, leaf in places:
         present = mask_at(module, leaf)
         if present is not None:
@@ -137,6 +139,14 @@ def original(module: nn.Module, leaf: str) -> nn.Parameter:
         parameter = module._parameters[leaf]
     assert isinstance(parameter, nn.Parameter)
     return parameter
+
+
+def laid_out(kept: Tensor, weight: Tensor) -> Tensor:
+    """A mask in the memory layout of its weight: what a module computes depends on it in the last
+    bits, so it must not depend on how the mask came about."""
+    if kept.stride() == weight.stride():
+        return kept
+    return torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(kept)
 
 
 def zero_(parameter: Tensor, kept: Tensor) -> None:

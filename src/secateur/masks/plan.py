@@ -37,7 +37,7 @@ class MaskPlan:
 
     fingerprint: of the model without masks. kept: for each masked parameter by name (tied ones
     once) a boolean tensor, true where the weight stays, unpacked when it is asked for. settings:
-    how it was made. notes: what the user should know, such as tensors that the pattern does not fit.
+    how it was made. notes: what the user should know, such as tensors that a pattern does not fit.
     """
 
     fingerprint: str
@@ -95,9 +95,7 @@ class MaskPlan:
             return
         by_name = {target.name: target for target in targets(model)}
         for name, kept in self.kept.items():
-            parameter = by_name[name].parameter
-            mask = torch.empty_like(parameter, dtype=torch.bool, requires_grad=False)
-            attach_(by_name[name].places, mask.copy_(kept))
+            attach_(by_name[name].places, kept.to(by_name[name].parameter.device))
 
     def to_json(self) -> dict[str, Any]:
         """A small description: everything but the bits, of which there is a hash."""

@@ -48,7 +48,12 @@ class _Pass:
     low: int
     high: int
     at_most: tuple[int, ...]
-    between: tuple[Keys, ...]
+    between: tuple[list[Keys], ...]
+
+    @property
+    def inside(self) -> int:
+        """How many lie in between."""
+        return sum(len(keys) for parts in self.between for keys in parts)
 
 
 def smallest(sources: Sequence[Source], count: int, *, seed: int = 0) -> Threshold:
@@ -137,7 +142,8 @@ def _bracket(
 
 def _sampled(sources: Sequence[Source], total: int, seed: int) -> Keys:
     """Keys at SAMPLE positions, one at random in each of as many equal parts of the whole."""
-    draw = np.random.default_rng(seed).random(SAMPLE)
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(SAMPLE, dtype=torch.float64, generator=generator).numpy()
     positions = ((np.arange(SAMPLE) + draw) * (total / SAMPLE)).astype(np.int64)
     np.minimum(positions, total - 1, out=positions)
     starts = np.cumsum([0, *map(len, sources)])
@@ -158,9 +164,7 @@ def _read(sources: Sequence[Source], low: int, high: int) -> _Pass:
     for (k, *_), (number, inside) in zip(tasks, results, strict=True):
         at_most[k] += number
         between[k].extend(inside)
-    empty = np.empty(0, dtype=f"i{sources[0].dtype.itemsize}")
-    joined = tuple(np.concatenate(parts) if parts else empty for parts in between)
-    return _Pass(low, high, tuple(at_most), joined)
+    return _Pass(low, high, tuple(at_most), tuple(between))
 
 
 def _read_block(
@@ -196,13 +200,14 @@ def _below_infinity(keys: Keys, infinity: int) -> bool:
 
 def _located(sources: Sequence[Source], found: _Pass, count: int) -> int | None:
     """The key of rank `count` (from 1), None when it lies outside low and high."""
-    at_most, inside = sum(found.at_most), sum(map(len, found.between))
+    at_most, inside = sum(found.at_most), found.inside
     if count <= at_most:
         less = at_most - sum(_equal(sources, found.low))
         return found.low if count > less else None
     if count <= at_most + inside:
-        joined = np.concatenate(found.between)
-        return int(np.partition(joined, count - at_most - 1)[count - at_most - 1])
+        joined = np.concatenate([keys for parts in found.between for keys in parts])
+        joined.partition(count - at_most - 1)
+        return int(joined[count - at_most - 1])
     equal = sum(_equal(sources, found.high)) if found.high > found.low else 0
     return found.high if count <= at_most + inside + equal else None
 
@@ -221,11 +226,12 @@ def _equal(sources: Sequence[Source], key: int) -> list[int]:
 def _shared_out(sources: Sequence[Source], found: _Pass, key: int, count: int) -> Threshold:
     """The threshold at `key`: which of the scores with this very key go, the first ones first."""
     if found.low < key < found.high:
-        equal = [int(np.count_nonzero(keys == key)) for keys in found.between]
-        less = sum(found.at_most) + sum(int((keys < key).sum()) for keys in found.between)
+        equal = [sum(int((keys == key).sum()) for keys in parts) for parts in found.between]
+        less = sum(found.at_most)
+        less += sum(int((keys < key).sum()) for parts in found.between for keys in parts)
     else:
         equal = _equal(sources, key)
-        inside = sum(map(len, found.between)) if key == found.high > found.low else 0
+        inside = found.inside if key == found.high > found.low else 0
         less = sum(found.at_most) + inside - (sum(equal) if key == found.low else 0)
     left, keys, ties = count - less, [], []
     for number in equal:
