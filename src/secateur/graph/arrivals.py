@@ -66,7 +66,8 @@ class Arrivals(TorchFunctionMode):
                 kwargs[key] = value.lost()
         result = None if kwargs else self.recorder.directly(func, args)
         if result is None:
-            result = func(*args, **kwargs)
+            with self.recorder.asked():
+                result = func(*args, **kwargs)
         handler = HANDLERS.get(name)
         return result if handler is None else handler(self.ledger, args, kwargs, result)
 

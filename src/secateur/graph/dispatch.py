@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain
 from typing import Any
 
 import torch
@@ -34,6 +35,11 @@ _CREATORS = frozenset(
     "arange zeros ones full empty rand randn linspace scalar_tensor eye randint empty_strided "
     "tril_indices triu_indices randperm hann_window empty_permuted logspace".split()
 )
+_SIZED = frozenset(
+    "view reshape _unsafe_view expand slice narrow split split_with_sizes chunk select unfold "
+    "as_strided repeat unflatten group_norm".split()
+)
+"""Operators that are told of sizes."""
 _WITHOUT_TENSORS = frozenset(
     "_local_scalar_dense is_same_size equal item _assert_async sym_size set_ resize_ "
     "is_nonzero _assert_tensor_metadata".split()
@@ -91,6 +97,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.converted: dict[int, tuple[Tensor, Tensor]] = {}
         self.kernels = MetaKernels()
         self._paused = False
+        self._asked = 0
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -104,9 +111,16 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        kwargs = kwargs or {}
         if self._paused:
-            return func(*args, **kwargs)
+            return func(*args, **(kwargs or {}))
+        if self._asked:
+            return self._run(func, args, kwargs or {})
+        with torch._C.DisableTorchFunction():  # called by TorchScript: what follows is our own
+            return self._run(func, args, kwargs or {})
+
+    def _run(
+        self, func: torch._ops.OpOverload, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
         if self.meta:
             ins = tensors_of(args, kwargs)
             settled = ins and all(tensor.is_meta for tensor in ins) and "device" not in kwargs
@@ -142,6 +156,9 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if not outs:
             return
         self._infer(call, call.tensors, outs)
+        if call.name in _SIZED and not self._asked:
+            for product in chain.from_iterable(map(dims_of, (*call.tensors, *outs))):
+                pin(product, f"{call.name} in TorchScript takes its sizes as numbers")
         follow_zeros(call)
         follow_numbers(call, call.tensors, outs)
         if self.meta:
@@ -164,6 +181,15 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             where = recording.stack[-1] if recording.stack else ""
             read, made = [self._value(t) for t in ins], [self._value(t) for t in outs]
             recording.ops.append(LiveOp(name, where, read, made, macs))
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Run a function that the model's Python code called, whose sizes were seen."""
+        self._asked += 1
+        try:
+            yield
+        finally:
+            self._asked -= 1
 
     @contextmanager
     def paused(self) -> Iterator[None]:
