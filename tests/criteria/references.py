@@ -250,7 +250,7 @@ def wanda(name, graph, group, unit) -> float:
 
 def reconstruction(name, graph, group, unit) -> float:
     """The best that the other inputs can do, found by least squares over all positions; rows of a
-    scaled identity below the data are the ridge."""
+    scaled identity below the data are the ridge, and a diagonal what is not trusted of the data."""
     model, total = made(name), 0.0
     for layer, (start, stop) in READERS[name, group.id].items():
         if layer == "depthwise":
@@ -258,7 +258,14 @@ def reconstruction(name, graph, group, unit) -> float:
         x = inputs_of(name)[layer].T
         weight = model.get_submodule(layer).weight.detach().flatten(1).T
         ridge = RIDGE * float((x * x).sum()) / x.shape[1]
-        rows = torch.cat([x, math.sqrt(ridge) * torch.eye(x.shape[1])])
+        trusted = len(x) / (len(x) + x.shape[1])
+        rows = torch.cat(
+            [
+                math.sqrt(trusted) * x,
+                torch.diag(((1 - trusted) * (x * x).sum(0)).sqrt()),
+                math.sqrt(ridge) * torch.eye(x.shape[1]),
+            ]
+        )
         each = (stop - start) // group.size
         inner = group.id.endswith(".2")
         own = (

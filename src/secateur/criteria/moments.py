@@ -25,12 +25,14 @@ Part = tuple[str, int, tuple[int, ...], tuple[int, ...]]
 """A parameter, or a part of it: name, where it starts, shape and strides."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Moment:
-    """How a part of a weight was used, without its tensors of values, and ``sum of x x^T``."""
+    """How a part of a weight was used, without its tensors of values, ``sum of x x^T``, and over
+    how many positions."""
 
     use: Use
     square_GFF: Tensor
+    positions: int
 
 
 def input_moments(
@@ -87,11 +89,11 @@ def _collected(
         if not last or not _same_input(last[0][0], use):
             last[:] = [(use, _square(use))]
         square = last[0][1]
-        if part in found:
-            found[part].square_GFF.add_(square)
-        else:
+        if part not in found:
             empty = torch.empty(0)
-            found[part] = Moment(replace(use, read=empty, made=empty), square.clone())
+            found[part] = Moment(replace(use, read=empty, made=empty), torch.zeros_like(square), 0)
+        found[part].square_GFF += square
+        found[part].positions += use.made.numel() // _outputs(use)
 
     with watched_uses(model, seen):
         run_batches(model, batches)
@@ -123,6 +125,10 @@ def _same_input(one: Use, other: Use) -> bool:
         and one.window == other.window
         and _shape(one) == _shape(other)
     )
+
+
+def _outputs(use: Use) -> int:
+    return use.weight.shape[1] if use.window is None else use.weight.shape[0]
 
 
 def _shape(use: Use) -> tuple[int, int]:

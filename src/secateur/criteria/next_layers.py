@@ -25,8 +25,7 @@ from secateur.criteria.moments import Moment, input_moments
 from secateur.criteria.patches import weight_of
 
 RIDGE = 1e-2
-"""Added to the moments' diagonal, as a part of its mean: fewer positions than features would let
-the others take over everything."""
+"""Added to the moments' diagonal, as a part of its mean."""
 ErrorOf = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -72,7 +71,7 @@ def _relative_errors(moment: Moment, dim: Dim, axis: Axis, error_of: ErrorOf) ->
     total_U = torch.zeros(axis.size, dtype=torch.float64)
     size = 0.0
     for square_FF, weight_FM in zip(moment.square_GFF, weight_GFM, strict=True):
-        residual_URR = _residuals(square_FF, indices_UR)
+        residual_URR = _residuals(square_FF, indices_UR, moment.positions)
         total_U += error_of(weight_FM[indices_UR], residual_URR)
         size += float((weight_FM * (square_FF @ weight_FM)).sum())
     return total_U / size if size > 0 else total_U
@@ -85,10 +84,16 @@ def _features(dim: Dim, axis: Axis, taps: int) -> Tensor:
     return (own_UC[:, :, None] * taps + torch.arange(taps)).flatten(1)
 
 
-def _residuals(square_FF: Tensor, indices_UR: Tensor) -> Tensor:
-    """The moment of what of each unit's features the others cannot take over."""
-    ridge = RIDGE * float(square_FF.diagonal().mean())
-    damped = square_FF + (ridge or 1.0) * torch.eye(len(square_FF), dtype=torch.float64)
+def _residuals(square_FF: Tensor, indices_UR: Tensor, positions: int) -> Tensor:
+    """The moment of what of each unit's features the others cannot take over.
+
+    Fewer positions than features would let the others take over everything, so what features have
+    in common counts the less the fewer positions there were.
+    """
+    own_F = square_FF.diagonal()
+    trusted = positions / (positions + len(own_F))
+    ridge = RIDGE * float(own_F.mean()) or 1.0
+    damped = trusted * square_FF + torch.diag((1 - trusted) * own_F + ridge)
     inverse_FF = torch.cholesky_inverse(torch.linalg.cholesky(damped))
     own_URR = inverse_FF[indices_UR[:, :, None], indices_UR[:, None, :]]
     residual_URR: Tensor = torch.linalg.inv(own_URR)

@@ -9,8 +9,10 @@ equation 2, arXiv 2302.04089, after Hassibi et al., Optimal Brain Surgeon, ICNN 
 convolutions by least squares: He et al., Channel Pruning for Accelerating Very Deep Neural
 Networks, ICCV 2017, arXiv 1707.06168. Deviations: relative to the squared size of the layer's
 outputs, so that layers compare, and summed over all layers that read the group; every unit is
-judged with all others there, where ZipLM removes one and judges again; a ridge on H. A group that
-no weight reads, such as the width of queries and keys, has no score and is left whole.
+judged with all others there, where ZipLM removes one and judges again; a ridge on H, whose entries
+off the diagonal are scaled by N / (N + F) for N positions and F inputs, because what few samples
+have in common says little. A group that no weight reads, such as the width of queries and keys, has
+no score and is left whole.
 """
 
 from __future__ import annotations
