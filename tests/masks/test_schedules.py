@@ -145,6 +145,15 @@ def test_rigl_finds_the_inputs_that_matter() -> None:
     assert F.mse_loss(layer(x), y).item() < 1e-3
 
 
+def test_a_copy_has_no_part_in_the_schedule(net: nn.Module, batches: Batches) -> None:
+    mask_(net, sparsity=0.5)
+    rigl = DynamicSparsity(net, stop=10, interval=1)
+    twin = copy.deepcopy(net)
+    F.cross_entropy(twin(batches[0][0]), batches[0][1]).backward()
+    with pytest.raises(TrainError, match="no gradient"):
+        rigl.step_()
+
+
 def test_a_missing_gradient_is_said(net: nn.Module) -> None:
     mask_(net, sparsity=0.5)
     rigl = DynamicSparsity(net, stop=10, interval=2)
@@ -240,6 +249,8 @@ def test_killed_and_resumed_they_end_the_same(
         run(tmp_path, stop_at=8)
     resumed, other = run(tmp_path)
     assert schedule.step == other.step == 16
+    if kind == "dynamic":
+        assert type(schedule.optimizer).__name__ == "SGD"
     for name, tensor in whole.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
     if kind == "rewinding":

@@ -10,6 +10,7 @@ leaves an ordinary module; `unmask_` takes the masks away and the hidden values 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,6 +47,10 @@ class Mask(nn.Module):
     def right_inverse(self, weight: Tensor) -> Tensor:
         """An assigned weight becomes the parameter; what is masked of it is hidden."""
         return weight
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy tells nobody of its gradients."""
+        return {**self.__dict__, "on_gradient": None}
 
     def extra_repr(self) -> str:
         return f"{tuple(self.kept.shape)}, {self.zeros:,} of {self.kept.numel():,} zero"

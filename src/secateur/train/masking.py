@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
+from secateur.masks import DynamicSparsity
 from secateur.train.companion import Companion, Training
 
 
@@ -23,6 +24,11 @@ class Masking(Companion):
 
     def __init__(self, schedule: MaskSchedule) -> None:
         self.schedule = schedule
+
+    def begin_(self, training: Training) -> None:
+        """A schedule that moves masks sets the momentum of new weights to zero."""
+        if isinstance(self.schedule, DynamicSparsity) and self.schedule.optimizer is None:
+            self.schedule.optimizer = training.optimizer
 
     def after_step_(self, training: Training) -> None:
         """One step of the schedule."""
