@@ -32,10 +32,19 @@ from secateur.core.proof import Proof
 from secateur.criteria.score import score
 from secateur.cut import cut, cut_, verify
 from secateur.graph import trace
+from secateur.masks import MaskPlan, fold_, mask_
+from secateur.oneshot import reconstruct_
 from secateur.pipeline import PruneResult, prune
 from secateur.select.plan import plan
 from secateur.storage import load, save
-from secateur.train import FinetuneSettings, finetune, prune_iteratively
+from secateur.train import (
+    FinetuneSettings,
+    GradualSettings,
+    distilled,
+    finetune,
+    prune_iteratively,
+    prune_while_training,
+)
 
 __version__ = "0.1.0"
 
@@ -45,8 +54,10 @@ __all__ = [
     "Cost",
     "CutError",
     "FinetuneSettings",
+    "GradualSettings",
     "Graph",
     "Group",
+    "MaskPlan",
     "Plan",
     "PlanMismatchError",
     "Proof",
@@ -60,11 +71,16 @@ __all__ = [
     "UnsupportedOpError",
     "cut",
     "cut_",
+    "distilled",
     "finetune",
+    "fold_",
     "load",
+    "mask_",
     "plan",
     "prune",
     "prune_iteratively",
+    "prune_while_training",
+    "reconstruct_",
     "save",
     "score",
     "trace",
