@@ -96,9 +96,11 @@ def kept_by(source: Source, threshold: Threshold, number: int) -> Tensor:
             np.greater_equal(source.keys(k, end), key, out=out[k:end])
 
     each(lambda block: fill(*block), _blocks(len(source)))
+    if ties and like.is_contiguous():
+        _drop_first_(out, source, key, ties)
     kept = _in_layout(torch.from_numpy(out), like)
-    if ties:
-        _drop_first_(kept, _equal_to(source, key), ties)
+    if ties and not like.is_contiguous():
+        _drop_first_in_order_(kept, _equal_to(source, key), ties)
     return kept.to(like.device)
 
 
@@ -251,8 +253,18 @@ def _equal_to(source: Source, key: int) -> Tensor:
     return _in_layout(torch.from_numpy(equal), source.tensor)
 
 
-def _drop_first_(kept: Tensor, equal: Tensor, ties: int) -> None:
-    # flat indices count in the order of the dimensions, whatever the order of memory
+def _drop_first_(out: NDArray[np.bool_], source: Source, key: int, ties: int) -> None:
+    """Of a tensor whose memory is in the order of its flat indices: read as far as needed."""
+    for k in range(0, len(source), CHUNK):
+        found = np.flatnonzero(source.keys(k, min(k + CHUNK, len(source))) == key)[:ties]
+        out[k + found] = False
+        ties -= len(found)
+        if not ties:
+            return
+
+
+def _drop_first_in_order_(kept: Tensor, equal: Tensor, ties: int) -> None:
+    """Of any other: flat indices count in the order of the dimensions."""
     in_order: NDArray[np.bool_] = equal.contiguous().view(-1).numpy()
     end = 0
     while ties > 0:
