@@ -107,7 +107,14 @@ def minilm(seed: int, epochs: int) -> Task:
         "embeddings, features": distilled(None, teacher, terms=(same, layers), hard=0.0),
         "embeddings, attention": distilled(None, teacher, terms=(same, AttentionMaps()), hard=0.0),
     }
-    steps = {"optimizer": "adamw", "lr": 3e-4, "schedule": "linear", "warmup": 0.1, "seed": seed}
+    steps: dict[str, Any] = {
+        "optimizer": "adamw",
+        "lr": 3e-4,
+        "schedule": "linear",
+        "warmup": 0.1,
+        "precision": "bfloat16",
+        "seed": seed,
+    }
     return Task(
         teacher,
         student,

@@ -259,6 +259,31 @@ def test_what_cannot_be_pruned_says_why(data: TensorBatches, digits: Any) -> Non
         pruner.step_()
 
 
+def test_shares_are_of_the_dense_model_however_often_it_is_cut(data: TensorBatches) -> None:
+    model = network()
+    options = {"keep": {"0": 0.75, "4": 0.25}, "multiple_of": 4}
+    pruning = GradualSettings("params=35%", cuts=5, criterion="l2", options=options)
+    finetune(
+        model,
+        data,
+        settings=FinetuneSettings(epochs=1),
+        loss_fn=LOSS,
+        companions=(Shrinking(INPUTS, pruning),),
+    )
+    assert model[0].out_channels >= 12
+    assert 8 <= model[4].out_channels < 16
+    too_deep = GradualSettings("params=15%", cuts=3, criterion="l2", options=options)
+    with pytest.raises(BudgetError, match="keep"):
+        prune_while_training(
+            network(),
+            data,
+            example_inputs=INPUTS,
+            pruning=too_deep,
+            settings=FinetuneSettings(epochs=1),
+            loss_fn=LOSS,
+        )
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -28,6 +28,7 @@ from secateur.graph.trace import ExampleInputs
 from secateur.select.plan import plan as make_plan
 from secateur.storage.huggingface import expressible
 from secateur.train.batches import samples_in
+from secateur.train.gradual_options import of_dense
 from secateur.train.gradual_values import RUNNING, CutRow, GradualLog, GradualSettings
 from secateur.train.objective import LossFn
 from secateur.train.random_state import capture, restore
@@ -174,7 +175,7 @@ class GradualPruner:
         settings, limit = self.settings, self.settings.limit
         budget = Budget((Limit(limit.metric, None, asked * limit.value(self.dense)),))
         recorded = {"criterion": settings.criterion, "seed": settings.seed}
-        options = {"selector": "global", **settings.options}
+        options = of_dense(settings.options, self._dense_graph, self.graph)
         return make_plan(self.graph, self._scores(), budget=budget, settings=recorded, **options)
 
     def _scores(self) -> Scores:

@@ -22,9 +22,10 @@ class GradualSettings:
     criterion: a file of `criteria/` ("gradient" and its like look at calibration data), or
     "running_taylor", which averages the training's own gradients at no cost in passes, with a
     memory of about `memory` steps. options: fields of
-    `secateur.select.constraints.Constraints`, on top of a global selection. seed: of the random
-    criterion. huggingface: cut only what a transformers model's configuration can express, so that
-    plain `from_pretrained` loads what is saved.
+    `secateur.select.constraints.Constraints`, on top of a global selection; shares in `keep` are of
+    the dense model, and no cut goes below them. seed: of the random criterion. huggingface: cut
+    only what a transformers model's configuration can express, so that plain `from_pretrained`
+    loads what is saved.
     """
 
     budget: str = "macs=50%"
