@@ -40,6 +40,19 @@ def test_rows_times_weight_is_what_the_layer_makes(layer, shape) -> None:
         torch.testing.assert_close(own, made_GNM)
 
 
+@pytest.mark.parametrize(("layer", "shape"), CONVOLUTIONS, ids=lambda v: str(v))
+def test_a_part_of_the_positions_is_rows_of_the_whole(layer, shape) -> None:
+    (use,) = uses_of(layer.double(), torch.randn(shape, dtype=torch.float64))
+    parts = list(rows_of(use, limit=5))
+    whole = torch.cat([read for read, _ in rows_of(use)], 1)
+    for read_GNF, made_GNM in parts:
+        own = read_GNF @ weight_of(use)
+        if layer.bias is not None:
+            own = own + layer.bias.reshape(len(own), 1, -1)
+        torch.testing.assert_close(own, made_GNM)
+    assert 0 < sum(read.shape[1] for read, _ in parts) < whole.shape[1]
+
+
 class Functional(nn.Module):
     """Parts, transposes and stacks of parameters, multiplied without a layer."""
 

@@ -21,6 +21,8 @@ from secateur.criteria.running import run_batches
 
 BYTES = 1 << 31
 """Memory for moments at a time."""
+POSITIONS = 1 << 13
+"""Positions of a batch that are looked at, about: neighbours in an image say much the same."""
 Part = tuple[str, int, tuple[int, ...], tuple[int, ...]]
 """A parameter, or a part of it: name, where it starts, shape and strides."""
 
@@ -79,7 +81,7 @@ def _collected(
     model: nn.Module, batches: Iterable[Any], chosen: Container[Part]
 ) -> dict[Part, Moment]:
     found: dict[Part, Moment] = {}
-    last: list[tuple[Use, Tensor]] = []
+    last: list[tuple[Use, Tensor, int]] = []
 
     def seen(use: Use) -> None:
         part = part_of(use)
@@ -87,13 +89,13 @@ def _collected(
             return
         # the last input is held, so that no other can stand in the same memory
         if not last or not _same_input(last[0][0], use):
-            last[:] = [(use, _square(use))]
-        square = last[0][1]
+            last[:] = [(use, *_square(use))]
+        _, square, positions = last[0]
         if part not in found:
             empty = torch.empty(0)
             found[part] = Moment(replace(use, read=empty, made=empty), torch.zeros_like(square), 0)
         found[part].square_GFF += square
-        found[part].positions += use.made.numel() // _outputs(use)
+        found[part].positions += positions
 
     with watched_uses(model, seen):
         run_batches(model, batches)
@@ -106,13 +108,16 @@ def _collected(
     return found
 
 
-def _square(use: Use) -> Tensor:
+def _square(use: Use) -> tuple[Tensor, int]:
+    """``sum of x x^T``, and of how many positions."""
     groups, features = _shape(use)
     square_GFF = torch.zeros(groups, features, features, dtype=torch.float64)
-    for read_GNF, _ in rows_of(use):
+    positions = 0
+    for read_GNF, _ in rows_of(use, limit=POSITIONS):
         wide = read_GNF if read_GNF.dtype.itemsize >= 4 else read_GNF.float()
         square_GFF += (wide.transpose(1, 2) @ wide).cpu()
-    return square_GFF
+        positions += read_GNF.shape[1]
+    return square_GFF, positions
 
 
 def _same_input(one: Use, other: Use) -> bool:
@@ -125,10 +130,6 @@ def _same_input(one: Use, other: Use) -> bool:
         and one.window == other.window
         and _shape(one) == _shape(other)
     )
-
-
-def _outputs(use: Use) -> int:
-    return use.weight.shape[1] if use.window is None else use.weight.shape[0]
 
 
 def _shape(use: Use) -> tuple[int, int]:

@@ -34,6 +34,8 @@ from secateur.oneshot.least_squares import Sums, fitted
 from secateur.oneshot.places import Place, places_of
 from secateur.oneshot.walk import walks
 
+POSITIONS = 1 << 13
+"""Positions of a batch that a product is fitted to, about: neighbours in an image say the same."""
 HELD = 4
 """Every fourth batch is held back to choose the ridge."""
 
@@ -127,7 +129,7 @@ def _fit_product_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: 
             continue  # routed elsewhere: the rows of the two are not the same
         layer.checked(cut.read, wanted)
         own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
-        for x_GNF, y_GNM in rows_of(cut, wanted):
+        for x_GNF, y_GNM in rows_of(cut, wanted, limit=POSITIONS):
             own.add(_with_ones(x_GNF.double(), cut.bias), y_GNM.double())
     if False in sums:
         free = int(first.bias is not None)
@@ -145,13 +147,14 @@ def _fit_scaling_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: 
     start[:, 0] = 1
     sums: dict[bool, Sums] = {}
     for number, cut, dense in uses:
-        wanted = dense.made[..., from_C]
+        wanted = dense.made.index_select(-1, from_C)
         if wanted.shape != cut.made.shape:
             continue
         layer.checked(cut.made, wanted)
         own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
+        every = max(1, wanted.numel() // wanted.shape[-1] // POSITIONS)
         made_CN1, wanted_CN1 = (
-            t.movedim(-1, 0).flatten(1).double()[:, :, None] for t in (cut.made, wanted)
+            t.flatten(0, -2)[::every].double().T[:, :, None] for t in (cut.made, wanted)
         )
         own.add(_with_ones(made_CN1, bias), wanted_CN1)
     if False not in sums:
