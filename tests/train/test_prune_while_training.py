@@ -87,6 +87,7 @@ def test_it_learns_and_costs_less(digits: Any, data: TensorBatches, criterion: s
     step_by_step = network()
     for text in cuts.plans:
         step_by_step = cut(step_by_step, Plan.from_json(text))
+    assert shrunk.plan is not None
     at_once = cut(network(), shrunk.plan)
     for mine, theirs in zip(step_by_step.parameters(), at_once.parameters(), strict=True):
         assert torch.equal(mine, theirs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from secateur.core.errors import CutError
 from secateur.core.plan import Plan
 from secateur.graph.trace import ExampleInputs
 from secateur.train.companion import Companion, Training
@@ -80,11 +82,12 @@ class Shrinking(Companion):
 @dataclass(frozen=True, slots=True)
 class Shrunk:
     """train: the log of the training. cuts: of the pruning, with the MACs that were spent. plan:
-    all cuts as one of the dense model, which `save` takes."""
+    all cuts as one of the dense model, which `save` takes; None, with a warning, where the cuts
+    cannot be told as one."""
 
     train: TrainLog
     cuts: GradualLog
-    plan: Plan
+    plan: Plan | None
 
 
 def prune_while_training(
@@ -134,7 +137,15 @@ def prune_while_training(
         objective=objective,
         companions=(shrinking, *companions),
     )
-    return Shrunk(log, shrinking.pruner.log(), shrinking.pruner.plan())
+    return Shrunk(log, shrinking.pruner.log(), _one_plan(shrinking.pruner))
+
+
+def _one_plan(pruner: GradualPruner) -> Plan | None:
+    try:
+        return pruner.plan()
+    except CutError as error:  # the training is done, and must not be lost for it
+        warnings.warn(f"the cuts have no common plan ({error})", stacklevel=3)
+        return None
 
 
 class _First:
