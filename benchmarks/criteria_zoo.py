@@ -62,8 +62,11 @@ def criteria() -> list[str]:
 
 def rows_of(name: str, wanted: set[str]) -> Iterable[dict[str, Any]]:
     """One model with each criterion."""
+    import torchvision_ops
+
     from secateur import trace
 
+    torchvision_ops.define_torchvision_ops()  # on a CPU build of torch torchvision has none
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     torch.manual_seed(0)

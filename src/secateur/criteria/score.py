@@ -196,7 +196,7 @@ def _by_activations(
 
 def _of_group(rule: ModuleType, matrices: Matrices, context: Context) -> Tensor:
     """The members' importances combined, or what the criterion makes of all of them."""
-    if hasattr(rule, "of_group"):
+    if "of_group" in vars(rule):
         whole: Tensor = rule.of_group(matrices, context)
         return whole.to("cpu", torch.float64)
     total_U = torch.zeros(context.units, dtype=torch.float64)

@@ -35,8 +35,8 @@ class Sums:
 
     def add(self, x_GNF: Tensor, y_GNM: Tensor) -> None:
         """Rows of inputs and of the outputs that are wanted."""
-        self.xx_GFF += x_GNF.transpose(1, 2) @ x_GNF
-        self.xy_GFM += x_GNF.transpose(1, 2) @ y_GNM
+        self.xx_GFF += (x_GNF.transpose(1, 2) @ x_GNF).cpu()
+        self.xy_GFM += (x_GNF.transpose(1, 2) @ y_GNM).cpu()
         self.yy += float(y_GNM.square().sum(dtype=torch.float64))
 
     def __add__(self, other: Sums) -> Sums:

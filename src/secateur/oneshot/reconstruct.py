@@ -47,8 +47,9 @@ def reconstruct_(
 
     data: calibration batches, of which targets are not looked at; several batches, since every
     fourth is held back to choose how far weights may move. Linear layers, convolutions, fused
-    projections and normalisations are fitted; embeddings, recurrent and transposed layers and
-    shared weights stay as the cut left them. `model` is unchanged.
+    projections and normalisations are fitted; embeddings, recurrent and transposed layers, shared
+    weights and what the first batch does not reach stay as the cut left them. `model` is unchanged.
+    Memory: the activations of all batches at one layer, of both models.
 
     Raises: PlanMismatchError when the plan is another model's or `small` was not cut by it;
     ScoreError when there is no data, or what a layer makes of it is NaN or infinite.
@@ -147,7 +148,7 @@ def _fit_scaling_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: 
     start[:, 0] = 1
     sums: dict[bool, Sums] = {}
     for number, cut, dense in uses:
-        wanted = dense.made.index_select(-1, from_C)
+        wanted = dense.made.index_select(-1, from_C.to(dense.made.device))
         if wanted.shape != cut.made.shape:
             continue
         layer.checked(cut.made, wanted)
@@ -198,7 +199,7 @@ def _dense_names(small: nn.Module, model: nn.Module, plan: Plan) -> dict[str, st
 
 def _wanted(dense: Use, kept: Kept) -> Tensor:
     """The dense layer's outputs that the cut layer is to make."""
-    made = dense.made.index_select(1, kept.indices_M)
+    made = dense.made.index_select(1, kept.indices_M.to(dense.made.device))
     along = [1, -1, *(1 for _ in range(made.dim() - 2))]
     return made * kept.factors_M.to(made).reshape(along)
 
@@ -212,10 +213,10 @@ def _with_ones(x_GNF: Tensor, bias: str | None) -> Tensor:
 
 def _start(small: nn.Module, use: Use) -> Tensor:
     """The present weight and bias as the matrix of each group, float64."""
-    weight_GFM = weight_of(use).detach().double()
+    weight_GFM = weight_of(use).detach().double().cpu()
     if use.bias is None:
         return weight_GFM.contiguous()
-    bias = small.get_parameter(use.bias).detach().double()
+    bias = small.get_parameter(use.bias).detach().double().cpu()
     return torch.cat([weight_GFM, bias.reshape(len(weight_GFM), 1, -1)], dim=1)
 
 
