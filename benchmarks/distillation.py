@@ -42,10 +42,16 @@ def main() -> None:
     lines = read()
     for name in arguments.tasks:
         for seed in arguments.seeds:
-            missing = [w for w in WAYS[name] if [name, seed, w] not in [li["key"] for li in lines]]
+            known = [line["key"] for line in lines]
+            missing = [way for way in WAYS[name] if key(name, seed, way) not in known]
             if missing:
                 lines += run(name, seed, missing)
     write_results(lines)
+
+
+def key(name: str, seed: int, way: str) -> list[Any]:
+    """What a line is kept under."""
+    return [name, seed, way, EPOCHS[name]]
 
 
 def read() -> list[dict[str, Any]]:
@@ -63,7 +69,7 @@ def run(name: str, seed: int, ways: Sequence[str]) -> list[dict[str, Any]]:
         model, started = copy.deepcopy(task.student), time.process_time()
         log = finetune(model, task.data, settings=task.settings, objective=task.ways[way])
         line = {
-            "key": [name, seed, way],
+            "key": key(name, seed, way),
             "steps": log.rows[-1].step,
             "cpu_s": round(time.process_time() - started, 1),
             "figures": task.measure(model),
@@ -102,7 +108,7 @@ def page(about: Mapping[str, Any], lines: Sequence[dict[str, Any]]) -> str:
         f"{about['torch']}, commit {about['commit']}, {about['date']}.",
     ]
     for name in TASKS:
-        own = [line for line in lines if line["key"][0] == name]
+        own = [line for line in lines if line["key"][::3] == [name, EPOCHS[name]]]
         if own:
             parts += ["", *section(name, own)]
     return "\n".join(parts) + "\n"
