@@ -215,7 +215,7 @@ def table(about: dict[str, Any], dense: dict[int, dict[str, Any]]) -> str:
         "`fashion.py` (308,074 parameters); accuracy on the 10,000 test images in per cent, the "
         "mean over the seeds. *Lost* is what the same seed's dense model had more, in points. All "
         "train with SGD, a one-cycle learning rate and bfloat16 autocast; masks that start from "
-        "the dense model are recovered with a fifth of its epochs, those that start "
+        "the dense model are recovered in a few epochs, those that start "
         "from random weights take as many as it did.",
         "",
         f"Dense: {means} after {next(iter(dense.values()))['epochs']} epochs.",
