@@ -165,7 +165,7 @@ def test_a_huggingface_model_that_plain_transformers_loads(secateur: Type) -> No
         (
             ("plan", "my_models:cnn", "--criterion", "l3", "--keep", "0.5"),
             2,
-            "there are: block_output, gra",
+            "there are: activation_mean, apoz",
         ),
         (("plan", "my_models:cnn", "--criterion", "taylor", "--keep", "0.5"), 1, "needs data"),
         (("plan", "my_models:cnn", "--keep", "1.5"), 2, "in (0, 1]"),

@@ -8,6 +8,7 @@ from models import MODELS
 from torch import Tensor, nn
 
 from secateur import cut, plan, score, trace, verify
+from secateur.core.errors import ScoreError
 from secateur.core.lookup import names
 
 
@@ -53,13 +54,17 @@ def test_every_criterion_on_every_model(name: str, criterion: str) -> None:
     classes = model(inputs).shape[-1]
     labels = torch.randint(0, classes, model(inputs).shape[:-1])
     loss = nn.CrossEntropyLoss()
-    scores = score(
-        graph,
-        model,
-        criterion=criterion,
-        data=[(inputs, labels)],
-        loss_fn=lambda out, y: loss(out.flatten(0, -2), y.flatten()),
-    )
+    try:
+        scores = score(
+            graph,
+            model,
+            criterion=criterion,
+            data=[(inputs, labels)],
+            loss_fn=lambda out, y: loss(out.flatten(0, -2), y.flatten()),
+        )
+    except ScoreError as error:
+        assert criterion == "norm_scale" and "scales of normalisations" in str(error)
+        pytest.skip("no group goes through a normalisation")
     chosen = plan(graph, scores, keep=0.5, selector="global")
     verify(model, cut(model, chosen), chosen, inputs, dtype=torch.float64)
 
