@@ -32,7 +32,7 @@ def cnn() -> nn.Sequential:
     )
 
 
-def fit(model: nn.Module, *, epochs: int = 3, **more: Any) -> nn.Module:
+def fit(model: nn.Module, *, epochs: int = 2, **more: Any) -> nn.Module:
     """The same model, trained on. more: arguments of `secateur.finetune`."""
     if "objective" not in more:
         more["loss_fn"] = nn.functional.cross_entropy
