@@ -69,7 +69,7 @@ def table(runs: list[dict[str, Any]]) -> str:
     lines = [
         "# Domains",
         "",
-        "Means over the seeds, with the standard deviation of the metric at the end. Every seed has "
+        "Means over the seeds, with the standard deviation of the final metric. Every seed has "
         "its own split, weights and random choice; pruned and random get the same budget and the "
         "same recovery. Latency is the median at one thread, times as fast as dense in the same "
         "run. A model that only looks rows up has no multiply-accumulates to count.",
