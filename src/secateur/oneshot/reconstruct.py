@@ -131,7 +131,7 @@ def _fit_product_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: 
         layer.checked(cut.read, wanted)
         own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
         for x_GNF, y_GNM in rows_of(cut, wanted, limit=POSITIONS):
-            own.add(_with_ones(x_GNF.double(), cut.bias), y_GNM.double())
+            own.add(_with_ones(_wide(x_GNF), cut.bias), _wide(y_GNM))
     if False in sums:
         free = int(first.bias is not None)
         _write_(layer.small, first, fitted(sums[False], start, held=sums.get(True), free=free))
@@ -155,7 +155,7 @@ def _fit_scaling_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: 
         own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
         every = max(1, wanted.numel() // wanted.shape[-1] // POSITIONS)
         made_CN1, wanted_CN1 = (
-            t.flatten(0, -2)[::every].double().T[:, :, None] for t in (cut.made, wanted)
+            _wide(t.flatten(0, -2)[::every]).T[:, :, None] for t in (cut.made, wanted)
         )
         own.add(_with_ones(made_CN1, bias), wanted_CN1)
     if False not in sums:
@@ -231,3 +231,8 @@ def _write_(small: nn.Module, use: Use, best_GFM: Tensor) -> None:
             use.weight.copy_(best_GFM[0])
         else:
             use.weight.copy_(best_GFM.transpose(1, 2).reshape(use.weight.shape))
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least: products of one batch, which are summed up in float64."""
+    return values if values.dtype.itemsize >= 4 else values.float()
