@@ -52,7 +52,8 @@ def _every(made: Tensor, window: Window | None, limit: int | None) -> int:
         return 1
     spatial = made.dim() - 2 if window is not None else 1
     positions = made.numel() // made.shape[1] if made.numel() else 0
-    return max(1, math.ceil((positions / limit) ** (1 / spatial)))
+    steps: int = math.ceil((positions / limit) ** (1 / spatial))
+    return max(1, steps)
 
 
 def weight_of(use: Use) -> Float[Tensor, "groups features outputs"]:
