@@ -39,6 +39,7 @@ slow: $(STAMPS)/zoo  ## Minutes-long tests on real models and data
 
 bench: $(STAMPS)/bench  ## Speed and memory beside the peers; writes benchmarks/results/
 	$(BIN)/python benchmarks/speed.py
+	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/real_models.py
 
 docs: $(STAMPS)/docs  ## Build the documentation into site/

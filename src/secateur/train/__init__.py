@@ -24,6 +24,7 @@ from secateur.train.loop_values import (
     IterativeStep,
     PruneStep,
 )
+from secateur.train.masking import Masking
 from secateur.train.norms import reestimate_norms_
 from secateur.train.penalties import L1, GroupLasso, GrowingPenalty
 from secateur.train.prune_while_training import Shrinking, Shrunk, prune_while_training
@@ -54,6 +55,7 @@ __all__ = [
     "IterativeSettings",
     "IterativeStep",
     "Logits",
+    "Masking",
     "Outputs",
     "PruneStep",
     "Shrinking",
