@@ -41,6 +41,7 @@ bench: $(STAMPS)/bench  ## Speed and memory beside the peers; writes benchmarks/
 	$(BIN)/python benchmarks/speed.py
 	$(BIN)/python benchmarks/masks.py
 	$(BIN)/python benchmarks/real_models.py
+	$(BIN)/python benchmarks/domains.py
 
 docs: $(STAMPS)/docs  ## Build the documentation into site/
 	$(BIN)/mkdocs build --strict --quiet
