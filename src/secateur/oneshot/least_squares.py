@@ -60,6 +60,7 @@ def fitted(sums: Sums, start_GFM: Tensor, *, held: Sums | None = None, free: int
     >>> round(float(fitted(sums, torch.zeros(1, 1, 1))), 1)
     3.0
     """
+    start_GFM = start_GFM.double()
     if held is None:
         return _solved(sums, start_GFM, RIDGES[2], free)
     best, least = None, held.error(start_GFM)
