@@ -8,18 +8,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from secateur.core.errors import TrainError
 from secateur.train.distil_features import same_resolution
-from secateur.train.distil_terms import Seen, target
-from secateur.train.taps import Pairs, paired
+from secateur.train.distil_terms import FollowsLayers, FollowsOutputs, Seen, target
 
 TINY = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionMaps:
+class AttentionMaps(FollowsOutputs):
     """``KL(A_t || A_s)`` over the rows of a transformer's attention, the mean over what is real.
 
     For models with `output_attentions`. layers: "all" of the student's, each with the teacher's at
@@ -40,9 +39,6 @@ class AttentionMaps:
     def asks(self) -> Mapping[str, Any]:
         return {"output_attentions": True}
 
-    def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs:
-        return ()
-
     def loss(self, seen: Seen) -> Tensor:
         ours, theirs = _attentions(seen.student, "student"), _attentions(seen.teacher, "teacher")
         chosen = range(len(ours)) if self.layers == "all" else range(len(ours) - 1, len(ours))
@@ -53,7 +49,7 @@ class AttentionMaps:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionTransfer:
+class AttentionTransfer(FollowsLayers):
     """``|| Q_s / |Q_s| - Q_t / |Q_t| ||`` with ``Q = sum_c f_c^2`` over the channels of a CNN's
     feature maps; the mean over samples and pairs. Needs no projection, whatever the widths.
 
@@ -65,13 +61,6 @@ class AttentionTransfer:
     layers: str | Sequence[str] | Mapping[str, str] = "same"
     weight: float = 1.0
     projects: bool = False
-
-    @property
-    def asks(self) -> Mapping[str, Any]:
-        return {}
-
-    def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs:
-        return paired(self.layers, student, teacher)
 
     def loss(self, seen: Seen) -> Tensor:
         return torch.stack([_transfer(s, t) for s, t in seen.features]).mean()

@@ -11,12 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from secateur.core.errors import TrainError
-from secateur.train.distil_terms import Seen, real_positions, target
-from secateur.train.taps import Pairs, paired
+from secateur.train.distil_terms import FollowsLayers, Seen, real_positions, target
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
+class Features(FollowsLayers):
     """``|| r(f_s) - f_t ||^2 / || f_t ||^2``, the mean over pairs of hidden layers.
 
     layers: "same" for the blocks at equal paths in both models, patterns of such paths, or a
@@ -30,13 +29,6 @@ class Features:
     layers: str | Sequence[str] | Mapping[str, str] = "same"
     weight: float = 1.0
     projects: bool = True
-
-    @property
-    def asks(self) -> Mapping[str, Any]:
-        return {}
-
-    def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs:
-        return paired(self.layers, student, teacher)
 
     def loss(self, seen: Seen) -> Tensor:
         return torch.stack([_relative(s, t, seen.batch) for s, t in seen.features]).mean()

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from secateur.core.errors import TrainError
-from secateur.train.distil_terms import Seen, Select, output_tensor, real_positions, target
-from secateur.train.taps import Pairs
+from secateur.train.distil_terms import (
+    FollowsOutputs,
+    Seen,
+    Select,
+    output_tensor,
+    real_positions,
+    target,
+)
 
 KINDS = ("mse", "cosine")
 
 
 @dataclass(frozen=True, slots=True)
-class Logits:
+class Logits(FollowsOutputs):
     """``T^2 KL(softmax(t / T) || softmax(s / T))``, the mean over samples, tokens or pixels.
 
     temperature: T. class_dim: which dimension holds the classes, None for the last one of mapping
@@ -36,13 +41,6 @@ class Logits:
         if not self.temperature > 0:
             raise ValueError(f"temperature must be positive, not {self.temperature}")
 
-    @property
-    def asks(self) -> Mapping[str, Any]:
-        return {}
-
-    def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs:
-        return ()
-
     def loss(self, seen: Seen) -> Tensor:
         s, t = _both(seen, self.select)
         dim = self.class_dim
@@ -59,7 +57,7 @@ class Logits:
 
 
 @dataclass(frozen=True, slots=True)
-class Outputs:
+class Outputs(FollowsOutputs):
     """The outputs' own numbers, for embeddings and regression: "mse", or one minus the "cosine".
 
     select: what is compared, for example the mean over tokens of a sentence encoder. The cosine is
@@ -74,13 +72,6 @@ class Outputs:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown kind {self.kind!r}; there are: {', '.join(KINDS)}")
-
-    @property
-    def asks(self) -> Mapping[str, Any]:
-        return {}
-
-    def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs:
-        return ()
 
     def loss(self, seen: Seen) -> Tensor:
         s, t = _both(seen, self.select)

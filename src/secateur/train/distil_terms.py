@@ -6,7 +6,7 @@ must be asked for (`asks`), and makes a loss of what was seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core.errors import TrainError
-from secateur.train.taps import Pairs
+from secateur.train.taps import Pairs, paired
 
 Select = Callable[[Any, Any], Tensor]
 """Of a model's outputs and the batch the tensor that is compared."""
@@ -50,6 +50,33 @@ class Term(Protocol):
     def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs: ...
 
     def loss(self, seen: Seen) -> Tensor: ...
+
+
+class FollowsOutputs:
+    """A term that looks at what the models return anyway."""
+
+    __slots__ = ()
+
+    @property
+    def asks(self) -> Mapping[str, Any]:
+        return {}
+
+    def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs:
+        return ()
+
+
+class FollowsLayers:
+    """A term that looks at pairs of hidden layers, named by its `layers`."""
+
+    __slots__ = ()
+    layers: str | Sequence[str] | Mapping[str, str]
+
+    @property
+    def asks(self) -> Mapping[str, Any]:
+        return {}
+
+    def pairs(self, student: nn.Module, teacher: nn.Module) -> Pairs:
+        return paired(self.layers, student, teacher)
 
 
 def output_tensor(outputs: Any, batch: Any) -> Tensor:
