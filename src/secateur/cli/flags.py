@@ -44,8 +44,8 @@ def section(settings: type, *, help: Mapping[str, str] | None = None, absent: bo
     """A settings field that holds another settings dataclass, by default all its defaults.
 
     help: for a dataclass of another package, the fields that become flags and what they do; its
-    other fields can be set in a recipe only. absent: by default there is no such section, and
-    any of its flags brings it in.
+    other fields can be set in a recipe only, except for sections of its own; an empty mapping for
+    no flags at all. absent: by default there is no such section, and any of its flags brings it in.
     """
     metadata = {"help": help, "kind": SECTION}
     if absent:
@@ -80,13 +80,12 @@ def flags_of(settings: type, *, path: tuple[str, ...] = ()) -> Iterator[Flag]:
     hints = typing.get_type_hints(settings)
     for item in dataclasses.fields(settings):
         hint, here = _without_none(hints[item.name]), (*path, item.name)
-        if item.metadata["kind"] != SECTION:
+        if item.metadata["kind"] == SECTION:
+            if item.metadata["help"] != {}:
+                yield from _section_flags(hint, item.metadata["help"], here)
+        else:
             keys = ("help", "kind", "short")
             yield Flag(here, hint, item.default, *(item.metadata[key] for key in keys))
-        elif item.metadata["help"] is None:
-            yield from flags_of(hint, path=here)
-        else:
-            yield from _foreign_flags(hint, item.metadata["help"], here)
 
 
 def signature(settings: type, *, overrides: bool = False) -> inspect.Signature:
@@ -126,14 +125,21 @@ def describe(command: str, settings: type) -> list[str]:
     return lines
 
 
-def _foreign_flags(
-    settings: type, help: Mapping[str, str], path: tuple[str, ...]
+def _section_flags(
+    settings: type, help: Mapping[str, str] | None, path: tuple[str, ...]
 ) -> Iterator[Flag]:
+    if help is None:
+        yield from flags_of(settings, path=path)
+        return
     hints = typing.get_type_hints(settings)
-    defaults = {item.name: item.default for item in dataclasses.fields(settings)}
+    fields = {item.name: item for item in dataclasses.fields(settings)}
     for name, text in help.items():
         kind = _scalar(_without_none(hints[name]))
-        yield Flag((*path, name), kind, defaults[name], text, OPTION, "")
+        yield Flag((*path, name), kind, fields[name].default, text, OPTION, "")
+    for name, item in fields.items():
+        if item.metadata.get("kind") == SECTION:
+            kind = _without_none(hints[name])
+            yield from _section_flags(kind, item.metadata["help"], (*path, name))
 
 
 def _parameter(item: Flag, overrides: bool) -> inspect.Parameter:

@@ -8,41 +8,50 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from secateur.cli.output import say
 from secateur.cli.plan import plan_units, score_units, trace_model
-from secateur.cli.sources import Batches
-from secateur.cli.subject import Subject, finetune_
+from secateur.cli.recovery import recover_
+from secateur.cli.stage_settings import PruneStage, Recovery
+from secateur.cli.subject import Subject
 from secateur.core.atomic import write_text
 from secateur.core.budget import Budget, Limit
+from secateur.core.cost import Cost
 from secateur.core.errors import BudgetError, TrainError
+from secateur.core.graph import Graph
 from secateur.core.plan import Plan
 from secateur.cost.counted import cost
 from secateur.cut import apply_architecture_, cut
 from secateur.graph import trace
 from secateur.train.iterative import prune_iteratively
 from secateur.train.loop_values import Attempt, IterativeResult, IterativeSettings, PruneStep
-from secateur.train.settings import FinetuneSettings
+
+if TYPE_CHECKING:
+    from secateur.zoo.loaded import LoadedModel
 
 
-def prune_in_steps(subject: Subject, folder: Path) -> IterativeResult:
+def prune_in_steps(
+    stage: PruneStage, subject: Subject, loaded: LoadedModel, graph: Graph, *, folder: Path
+) -> IterativeResult:
     """The smallest model on the way to the budget that holds the floor.
 
-    folder: holds the loop's state; the same call goes on from there.
+    loaded, graph: the model as the stage finds it. folder: holds the loop's state; the same call
+    goes on from there.
     Raises: TrainError without data or recovery, BudgetError when no step held the floor.
     """
-    recovery, batches = subject.settings.recover, subject.batches
-    if recovery is None or batches is None:
+    if stage.recover is None or subject.batches is None:
         raise TrainError("the loop retrains after each step: name data, and leave `recover` on")
-    steps = _Steps(subject, batches, recovery, only_limit(subject.settings.budget), folder)
+    limit = only_limit(stage.budget)
+    steps = _Steps(stage, subject, loaded, stage.recover, limit, folder)
     result = prune_iteratively(
-        subject.loaded.model,
+        loaded.model,
         step=PruneStep(steps.prune, steps.rebuild, steps.cost),
         recover=steps.recover_,
-        validate=batches.validate,
-        settings=_settings(subject, steps),
+        validate=subject.batches.validate,
+        settings=_settings(steps, cost(graph)),
         run_dir=folder,
     )
     if not result.plans:
@@ -70,24 +79,25 @@ def only_limit(budget: str | None) -> Limit:
 class _Steps:
     """The pipeline's functions in the form that the loop calls."""
 
+    stage: PruneStage
     subject: Subject
-    batches: Batches
-    recovery: FinetuneSettings
+    loaded: LoadedModel
+    recovery: Recovery
     limit: Limit
     folder: Path
 
     def cost(self, model: nn.Module) -> float:
         """The limited metric of a model."""
-        return self.limit.value(cost(trace(model, self.subject.loaded.example_inputs)))
+        return self.limit.value(cost(trace(model, self.loaded.example_inputs)))
 
     def prune(self, model: nn.Module, share: float) -> tuple[nn.Module, str]:
         """A model with at most `share` of this one's cost, and the plan."""
-        subject = self.subject
-        loaded = replace(subject.loaded, model=model)
-        graph = trace_model(subject.settings, loaded)
-        scores = score_units(subject.settings, loaded, graph, subject.data)
+        stage, subject, run = self.stage, self.subject, self.subject.settings
+        loaded = replace(self.loaded, model=model)
+        graph = trace_model(loaded, huggingface=run.huggingface)
+        scores = score_units(stage, loaded, graph, subject.data, seed=run.seed)
         budget = Budget((Limit(self.limit.metric, share, None),))
-        plan = plan_units(subject.settings, graph, scores, budget=budget)
+        plan = plan_units(stage, graph, scores, seed=run.seed, budget=budget)
         return cut(model, plan), plan.to_json()
 
     def rebuild(self, model: nn.Module, plan: str) -> nn.Module:
@@ -99,15 +109,13 @@ class _Steps:
         say(f"attempt {attempt.number}: {attempt.remaining:.1%} remains, recovering")
         assert attempt.folder is not None
         settings = replace(self.recovery, lr=attempt.lr)
-        seed = self.subject.settings.seed
-        log = finetune_(model, self.batches, settings, seed=seed, folder=attempt.folder)
+        log = recover_(model, self.subject, settings, folder=attempt.folder)
         write_text(_attempt_log(self.folder, attempt.number), log.to_jsonl())
 
 
-def _settings(subject: Subject, steps: _Steps) -> IterativeSettings:
-    loop, limit = subject.settings.loop, steps.limit
+def _settings(steps: _Steps, dense: Cost) -> IterativeSettings:
+    loop, limit = steps.stage.loop, steps.limit
     assert loop is not None
-    dense = cost(subject.graph)
     return IterativeSettings(
         target=limit.allowed(dense) / limit.value(dense),
         steps=loop.steps,

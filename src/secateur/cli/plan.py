@@ -12,7 +12,7 @@ from rich.console import Group as Stacked
 from rich.table import Table
 
 from secateur.cli.output import table
-from secateur.cli.settings import PlanSettings, Pruning
+from secateur.cli.settings import PlanSettings
 from secateur.cli.sources import (
     calibration,
     check_fits,
@@ -21,6 +21,7 @@ from secateur.cli.sources import (
     loss_fn,
     on_device,
 )
+from secateur.cli.stage_settings import Cutting
 from secateur.core.budget import Budget
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
@@ -67,16 +68,16 @@ def make_plan(settings: PlanSettings) -> Planned:
     loaded = fetch_model(settings, seed=settings.seed)
     data = fetch_data(settings.data)
     check_fits(loaded, data)
-    graph = trace_model(settings, loaded)
-    scores = score_units(settings, loaded, graph, data)
-    plan = plan_units(settings, graph, scores)
+    graph = trace_model(loaded, huggingface=settings.huggingface)
+    scores = score_units(settings, loaded, graph, data, seed=settings.seed)
+    plan = plan_units(settings, graph, scores, seed=settings.seed)
     if settings.dry_run:
         return Planned(plan, None)
     plan.save(settings.out)
     return Planned(plan, settings.out)
 
 
-def trace_model(pruning: Pruning, loaded: LoadedModel) -> Graph:
+def trace_model(loaded: LoadedModel, *, huggingface: bool) -> Graph:
     """The model's graph, limited to what its configuration can express where that is asked for.
 
     Raises: TraceError, ValueError when it is no transformers model.
@@ -84,38 +85,40 @@ def trace_model(pruning: Pruning, loaded: LoadedModel) -> Graph:
     from secateur.graph import trace
 
     graph = trace(loaded.model, loaded.example_inputs)
-    if not pruning.huggingface:
+    if not huggingface:
         return graph
     from secateur.storage.huggingface import expressible
 
     return expressible(graph, loaded.model)
 
 
-def score_units(pruning: Pruning, loaded: LoadedModel, graph: Graph, data: Data | None) -> Scores:
+def score_units(
+    cutting: Cutting, loaded: LoadedModel, graph: Graph, data: Data | None, *, seed: int
+) -> Scores:
     """Scores of what the settings let go, units and blocks, on data where a criterion looks at it.
 
     Raises: ScoreError.
     """
     from secateur.pipeline import score_what_goes
 
-    blocks = pruning.select.blocks is not None
-    batches = calibration(data, samples=pruning.calibration, seed=pruning.seed)
+    blocks = cutting.select.blocks is not None
+    batches = calibration(data, samples=cutting.calibration, seed=seed)
     device = next(loaded.model.parameters()).device
     scores, _ = score_what_goes(
         graph,
         loaded.model,
         blocks=blocks,
-        units=pruning.budget is not None or pruning.select.has_target or not blocks,
-        criterion=pruning.criterion,
+        units=cutting.budget is not None or cutting.select.has_target or not blocks,
+        criterion=cutting.criterion,
         data=on_device(batches, device),
         loss_fn=loss_fn,
-        seed=pruning.seed,
+        seed=seed,
     )
     return scores
 
 
 def plan_units(
-    pruning: Pruning, graph: Graph, scores: Scores, *, budget: Budget | None = None
+    cutting: Cutting, graph: Graph, scores: Scores, *, seed: int, budget: Budget | None = None
 ) -> Plan:
     """The plan that the settings ask for, or one to another budget; it records them.
 
@@ -126,9 +129,9 @@ def plan_units(
     return plan(
         graph,
         scores,
-        budget=pruning.budget if budget is None else budget,
-        constraints=pruning.select,
-        settings={"criterion": pruning.criterion, "seed": pruning.seed},
+        budget=cutting.budget if budget is None else budget,
+        constraints=cutting.select,
+        settings={"criterion": cutting.criterion, "seed": seed},
     )
 
 

@@ -27,6 +27,7 @@ Position = tuple[int, int]
 """Line and column, both from 1."""
 
 MISSING_KEY = {"missing", "missing_argument"}
+NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 
 def read_recipe(path: Path | None, settings: type[S], *, overrides: Mapping[str, Any]) -> S:
@@ -58,17 +59,33 @@ class _Sources:
 
     def where(self, location: KeyPath) -> str:
         """ "recipe.yaml:7:3: " or "--budget: " for a key, or for the section it would stand in."""
-        while location and location not in self.written and location not in self.given:
-            location = location[:-1]
+        location = self.known(location)
         if location and location in self.given:
-            return f"--{_as_flag(location[-1])}: "
+            # a section is there because of its flags
+            flag = max((path for path in self.given if path[: len(location)] == location), key=len)
+            return f"--{_as_flag(flag[-1])}: "
         line, column = self.written.get(location, (1, 1))
         return "" if self.path is None else f"{self.path}:{line}:{column}: "
+
+    def known(self, location: KeyPath) -> KeyPath:
+        """The key, or the nearest section around it that somebody wrote."""
+        while location and location not in self.written and location not in self.given:
+            location = location[:-1]
+        return location
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without numbers to the base of 60, which 1.2 dropped: `2:4` is a pattern, not 124."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        tag = super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
+        is_base_60 = tag in NUMBERS and ":" in value
+        return self.DEFAULT_SCALAR_TAG if is_base_60 else tag
 
 
 def _parse(path: Path) -> tuple[dict[str, Any], dict[KeyPath, Position]]:
     try:
-        loader = yaml.SafeLoader(path.read_text(encoding="utf-8"))
+        loader = _Loader(path.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         written = _positions(node, (), path)
         values = loader.construct_document(node) if node is not None else {}
@@ -138,24 +155,32 @@ def _unknown_keys(
             near = difflib.get_close_matches(str(key), known, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known here are: {', '.join(known)}"
             yield f"{sources.where(here)}unknown key {key!r}, {hint}"
-        elif isinstance(value, Mapping):
-            for section in _sections(settings, key):
-                yield from _unknown_keys(value, section, sources, here)
+            continue
+        for section in _sections(typing.get_type_hints(settings)[key]):
+            entries = enumerate(value) if isinstance(value, list) else [(None, value)]
+            for index, entry in entries:
+                if isinstance(entry, Mapping):
+                    place = here if index is None else (*here, index)
+                    yield from _unknown_keys(entry, section, sources, place)
 
 
-def _sections(settings: Any, key: str) -> list[Any]:
-    """The dataclasses among the types that a key may have, `Section | None` for one."""
-    hint = typing.get_type_hints(settings)[key]
-    return [kind for kind in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(kind)]
+def _sections(hint: Any) -> Iterator[Any]:
+    """The dataclasses in a type: of `Section | None`, of `tuple[Section, ...] | None`."""
+    if dataclasses.is_dataclass(hint):
+        yield hint
+    for part in typing.get_args(hint):
+        yield from _sections(part)
 
 
 def _explain(problem: ErrorDetails, sources: _Sources) -> str:
     location, said = problem["loc"], problem["msg"].removeprefix("Value error, ")
-    key = str(location[-1])
+    # what pydantic adds to a place names an alternative of a type, not a key
+    key = str(next(iter(reversed(sources.known(location) or location)), "recipe"))
     if problem["type"] in MISSING_KEY:
-        return f"{sources.where(location)}{key!r} is missing; write `{key}: ...`"
+        return f"{sources.where(location)}{location[-1]!r} is missing; write `{location[-1]}: ...`"
     # a check over a whole section names the key that it refuses
-    inner = next((word for word in said.split() if (*location, word) in sources.written), None)
+    words = (word.rstrip(":,;") for word in said.split())
+    inner = next((word for word in words if sources.known((*location, word))[-1:] == (word,)), None)
     where = sources.where(location if inner is None else (*location, inner))
     if problem["type"] == "value_error":
         return f"{where}{said}"

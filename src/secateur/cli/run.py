@@ -1,43 +1,38 @@
 """`secateur run RECIPE`: the whole road, from a trained model to a smaller one with its evidence.
 
-Trace, score, plan, cut, prove, recover, save, measure, report; the random baseline goes the same
-way to the same budget. Every stage's value is a file in the run directory, so the same command
-typed again goes on at the last finished stage.
+Trace, go through the stages, measure, report; the random baseline goes the same way to the same
+budget. Every stage's values are files in the run directory, so the same command typed again goes on
+where it stopped.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
-from secateur.cli.loop import only_limit
 from secateur.cli.output import say
 from secateur.cli.plan import Planned, plan_units, score_units
 from secateur.cli.report import Reported
+from secateur.cli.road import PRUNED, RANDOM, Walked, at_random, is_random, walk
 from secateur.cli.run_directory import RunDirectory, open_run, read_scores
 from secateur.cli.settings import RunSettings
-from secateur.cli.stages import (
-    Variant,
-    log_rows,
-    planned,
-    proved,
-    pruned_in_steps,
-    recovered,
-    variants,
-)
+from secateur.cli.stages.prune import proved
 from secateur.cli.subject import Subject, fetch_subject
+from secateur.cli.work import Place, write_model
 from secateur.core.atomic import write_text
-from secateur.core.budget import Budget, Limit
 from secateur.core.errors import BudgetError
-from secateur.core.plan import Plan
 from secateur.core.proof import Proof
 from secateur.report.record import load_result, save_result
 from secateur.report.result import Curve, Result
 from secateur.report.row import ModelRow
+from secateur.report.words import percent
+from secateur.train.log import EpochRow
+
+HARMLESS = ("out", "dry_run", "redo")
+"""Settings that say nothing about what the run's files hold."""
 
 
 def run(settings: RunSettings) -> Reported | Planned:
@@ -46,76 +41,85 @@ def run(settings: RunSettings) -> Reported | Planned:
     Raises: every error of the stages, StorageError for another run's directory.
     """
     if settings.dry_run:
-        subject = fetch_subject(settings)
-        scores = score_units(settings, subject.loaded, subject.graph, subject.data)
-        return Planned(plan_units(settings, subject.graph, scores), None)
-    directory = open_run(settings.out, _decisive(settings))
+        return _dry(settings)
+    directory = open_run(settings.out, _decisive(settings), redo=settings.redo)
     if directory.result.exists():
         say(f"{directory.path} is finished already")
         return _told(directory, load_result(directory.result))
-    subject = fetch_subject(settings)
+    subject, stages = fetch_subject(settings), settings.road
     write_text(directory.graph, json.dumps(subject.graph.to_json(), indent=1) + "\n")
-    ways = variants(directory, settings)
-    plans, models, budget = {}, {}, None
-    if settings.loop is not None:
-        plan, model = pruned_in_steps(subject, ways[0], directory.steps)
-        plans["pruned"], models["pruned"] = plan, model
-        budget = _as_small_as(plan, only_limit(settings.budget))
-    for way in ways[len(plans) :]:
-        plans[way.name] = planned(subject, way, budget=budget)
-    proof = proved(subject, plans["pruned"], directory.proof)
-    for way in ways[len(models) :]:
-        models[way.name] = recovered(subject, way, plans[way.name])
-    result = _measured(subject, ways, plans, models, proof)
+    roads = [walk(subject, directory, stages, name=PRUNED)]
+    if settings.baseline and not is_random(stages):
+        random = at_random(stages, roads[0])
+        roads.append(walk(subject, directory.random, random, name=RANDOM))
+    proof = _summed_up(subject, directory, roads[0])
+    result = _measured(subject, roads, proof)
     save_result(result, directory.result)
     return _told(directory, result)
 
 
-def _as_small_as(plan: Plan, limit: Limit) -> Budget:
-    """The budget that the loop reached, for a fair baseline."""
-    return Budget((Limit(limit.metric, None, limit.value(plan.after)),))
+def _dry(settings: RunSettings) -> Planned:
+    """The plan of the first stage."""
+    first = settings.road[0]
+    if first.prune is None:
+        raise ValueError(
+            f"a dry run shows the first stage's plan, and {first.name} has none; leave --dry-run "
+            "out, or list a prune stage first"
+        )
+    subject, seed = fetch_subject(settings), settings.seed
+    scores = score_units(first.prune, subject.loaded, subject.graph, subject.data, seed=seed)
+    return Planned(plan_units(first.prune, subject.graph, scores, seed=seed), None)
 
 
-def _measured(
-    subject: Subject,
-    ways: list[Variant],
-    plans: dict[str, Plan],
-    models: dict[str, nn.Module],
-    proof: Proof,
-) -> Result:
+def _summed_up(subject: Subject, directory: RunDirectory, road: Walked) -> Proof | None:
+    """The proof of all cuts as one; what several stages came to is written beside them."""
+    if len(road.folders) > 1:
+        road.plan.save(directory.plan)
+        write_model(road.model, directory.model, road.plan, subject)
+        logs = [folder.log for folder in road.folders if folder.log.exists()]
+        write_text(directory.log, "".join(log.read_text(encoding="utf-8") for log in logs))
+    if not (road.plan.keep or road.plan.removed):
+        return None
+    place = Place(subject, directory, road.name, prove=True)
+    loaded = subject.loaded
+    return proved(loaded.model, road.plan, subject.graph, place, example=loaded.example_inputs)
+
+
+def _measured(subject: Subject, roads: Sequence[Walked], proof: Proof | None) -> Result:
     """Dense, pruned and random side by side, measured in turns in this process."""
     from secateur.report.explain import explain
     from secateur.report.machine import this_machine
 
-    settings, plan = subject.settings, plans["pruned"]
-    rows = _rows(subject, plans, models)
+    settings, pruned = subject.settings, roads[0]
+    rows = _rows(subject, roads)
     title = settings.model if subject.data is None else f"{settings.model} on {subject.data.about}"
-    scores = read_scores(ways[0].scores)
     return Result(
         title=title,
         dense=rows["dense"],
-        pruned=rows["pruned"],
-        random=rows.get("random"),
+        pruned=rows[PRUNED],
+        random=rows.get(RANDOM),
+        extra=pruned.rows[:-1],
         proof=proof,
-        plan_hash=plan.hash,
+        plan_hash=pruned.plan.hash,
         machine=this_machine(settings.device or "cpu"),
-        curves=tuple(curve for way in ways if (curve := _curve(way)) is not None),
-        explanation=explain(plan, graph=subject.graph, scores=scores),
-        settings=plan.settings,
+        curves=tuple(curve for road in roads if (curve := _curve(road)) is not None),
+        explanation=explain(
+            pruned.plan, graph=subject.graph, scores=read_scores(pruned.folders[0].scores)
+        ),
+        settings={**pruned.plan.settings, **_listed(settings)},
         seed=settings.seed,
+        warnings=(*pruned.notes, *_about_zeros(rows[PRUNED])),
     )
 
 
-def _rows(
-    subject: Subject, plans: dict[str, Plan], models: dict[str, nn.Module]
-) -> dict[str, ModelRow]:
+def _rows(subject: Subject, roads: Sequence[Walked]) -> dict[str, ModelRow]:
     from secateur.cost.latency import measure_latency
     from secateur.report.evaluate import evaluate
 
     settings = subject.settings
     say("measuring")
-    models = {"dense": subject.loaded.model, **models}
-    costs = {"dense": plans["pruned"].before, **{name: plan.after for name, plan in plans.items()}}
+    models = {"dense": subject.loaded.model, **{road.name: road.model for road in roads}}
+    costs = {"dense": roads[0].plan.before, **{road.name: road.plan.after for road in roads}}
     latencies = measure_latency(
         models,
         subject.loaded.example_inputs,
@@ -135,27 +139,59 @@ def _rows(
     }
 
 
-def _curve(way: Variant) -> Curve | None:
-    rows = log_rows(way)
+def _curve(road: Walked) -> Curve | None:
+    """Of all trainings on the road, one after another."""
+    logs = [folder.log for folder in road.folders if folder.log.exists()]
+    lines = [line for log in logs for line in log.read_text(encoding="utf-8").splitlines()]
+    rows = [EpochRow(**json.loads(line)) for line in lines]
     if not rows:
         return None
     return Curve(
-        way.name,
+        road.name,
         loss=tuple(row.loss for row in rows),
         accuracy=tuple(row.metric for row in rows if row.metric is not None),
     )
+
+
+def _listed(settings: RunSettings) -> dict[str, Any]:
+    """The stages by name with what was said of each, for the report."""
+    if settings.stages is None:
+        return {}
+    return {"stages": [{stage.name: _said(stage.settings)} for stage in settings.stages]}
+
+
+def _said(settings: Any) -> dict[str, Any]:
+    """What differs from the defaults that all stages of the kind have."""
+    given: dict[str, Any] = {}
+    for name, value in asdict(settings).items():
+        default = settings.__dataclass_fields__[name]
+        plain = default.default
+        if callable(default.default_factory):
+            plain = asdict(default.default_factory())
+        if value != plain:
+            given[name] = value
+    return given
+
+
+def _about_zeros(row: ModelRow) -> list[str]:
+    if not row.zeros:
+        return []
+    return [
+        f"{percent(row.zeros / row.params)} of the pruned model's parameters are zeros that are "
+        "still there: storage and sparse kernels profit from them, the latency here does not."
+    ]
 
 
 def _told(directory: RunDirectory, result: Result) -> Reported:
     from secateur.report.html import write_report
 
     page = write_report(result, directory.report)
-    if directory.steps.exists():
-        steps = json.loads(directory.steps.read_text(encoding="utf-8"))
-        if not steps["met"]:
+    for steps in (directory.steps, *sorted(directory.path.glob("stages/*/steps.json"))):
+        outcome = json.loads(steps.read_text(encoding="utf-8")) if steps.exists() else {"met": True}
+        if not outcome["met"]:
             raise BudgetError(
-                f"the budget was not reached: {steps['reason']}. The smallest model that held the "
-                f"floor is in {directory.model}, its report in {page}"
+                f"the budget was not reached: {outcome['reason']}. The smallest model that held "
+                f"the floor is in {directory.model}, its report in {page}"
             )
     return Reported(result, page)
 
@@ -163,6 +199,6 @@ def _told(directory: RunDirectory, result: Result) -> Reported:
 def _decisive(settings: RunSettings) -> dict[str, Any]:
     """The settings that decide what the run's files hold, as JSON values."""
     body = asdict(settings)
-    for name in ("out", "dry_run"):
+    for name in HARMLESS:
         del body[name]
     return {key: str(value) if isinstance(value, Path) else value for key, value in body.items()}

@@ -1,13 +1,15 @@
-"""The run directory: every stage's value in a file of its own, so that a stopped run goes on.
+"""The run directory: every stage's values in files of their own, so that a stopped run goes on.
 
-A stage is finished when its file is there, because files appear whole or not at all. `run.json`
-holds the settings that the run was started with; the same directory with other settings is refused,
-since its files would belong to two different runs.
+A stage is finished when its `model` folder is there, because files appear whole or not at all. The
+only stage of a run works in the run directory itself, each of several in a folder under `stages/`.
+`run.json` holds the settings that the run was started with; other settings are refused, since the
+files would belong to two different runs, unless it is asked to do the changed stages again.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +18,21 @@ from typing import Any, TypeVar
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from secateur.cli.changes import Change, changes, told
 from secateur.core.atomic import replacing, write_text
 from secateur.core.errors import StorageError
 from secateur.core.plan import Scores
 
 V = TypeVar("V")
-FORMAT = 1
+FORMAT = 2
+STAGES, RANDOM = "stages", "random"
 
 
 @dataclass(frozen=True, slots=True)
-class RunDirectory:
-    """The files of one run, in the order in which they are written."""
+class StageFolder:
+    """The files of one stage, in the order in which they are written."""
 
     path: Path
-
-    @property
-    def settings(self) -> Path:
-        return self.path / "run.json"
-
-    @property
-    def graph(self) -> Path:
-        return self.path / "graph.json"
 
     @property
     def scores(self) -> Path:
@@ -59,12 +55,51 @@ class RunDirectory:
         return self.path / "log.jsonl"
 
     @property
+    def cuts(self) -> Path:
+        return self.path / "cuts.jsonl"
+
+    @property
     def steps(self) -> Path:
         return self.path / "steps.json"
 
     @property
+    def masks(self) -> Path:
+        return self.path / "masks.safetensors"
+
+    @property
     def model(self) -> Path:
         return self.path / "model"
+
+    @property
+    def row(self) -> Path:
+        return self.path / "stage.json"
+
+    def stage(self, number: int, name: str, *, of: int) -> StageFolder:
+        """The folder of stage `number` (from 1) of a run in this one."""
+        if of == 1:
+            return StageFolder(self.path)
+        return StageFolder(self.path / STAGES / f"{number}-{name}")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All of them."""
+        return (
+            *(self.scores, self.plan, self.proof, self.checkpoints, self.log, self.cuts),
+            *(self.steps, self.masks, self.model, self.row),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RunDirectory(StageFolder):
+    """The files of a whole run; those of a stage are what all stages together came to."""
+
+    @property
+    def settings(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def graph(self) -> Path:
+        return self.path / "graph.json"
 
     @property
     def result(self) -> Path:
@@ -74,20 +109,29 @@ class RunDirectory:
     def report(self) -> Path:
         return self.path / "report.html"
 
+    @property
+    def random(self) -> StageFolder:
+        """Of the baseline that chose at random."""
+        return StageFolder(self.path / RANDOM)
 
-def open_run(path: Path, settings: Mapping[str, Any]) -> RunDirectory:
+    @property
+    def took_long(self) -> bool:
+        """Whether something is there that was not made in a moment."""
+        folders = [self.path, *self.path.glob(f"{STAGES}/*")]
+        long = (self.plan.name, self.checkpoints.name, self.masks.name, self.model.name)
+        return any((folder / name).exists() for folder in folders for name in long)
+
+
+def open_run(path: Path, settings: Mapping[str, Any], *, redo: bool = False) -> RunDirectory:
     """A new run directory, or the one that a run with the same settings left behind.
 
+    redo: where the settings differ, remove what the difference touches, and every stage after it.
     Raises: StorageError when the directory holds something else, or a run with other settings
-    that got as far as a plan or a checkpoint; it names what differs.
+    that got as far as a plan or a checkpoint; it names what differs and what to type.
     """
     directory = RunDirectory(path)
     if directory.settings.is_file():
-        if directory.plan.exists() or directory.checkpoints.exists():
-            _check_same(directory, settings)
-        else:  # nothing that took long hangs on the old settings
-            directory.scores.unlink(missing_ok=True)
-            _write_settings(directory, settings)
+        _reopen(directory, settings, redo=redo)
         return directory
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise StorageError(
@@ -115,8 +159,51 @@ def write_scores(path: Path, scores: Scores) -> None:
 
 
 def read_scores(path: Path) -> dict[str, Tensor]:
-    """Inverse of `write_scores`."""
-    return dict(load_file(path))
+    """Inverse of `write_scores`; none where none were written."""
+    return dict(load_file(path)) if path.exists() else {}
+
+
+def _reopen(directory: RunDirectory, settings: Mapping[str, Any], *, redo: bool) -> None:
+    if not directory.took_long:  # nothing hangs on the old settings
+        _remove_from(directory, 1)
+        _write_settings(directory, settings)
+        return
+    change = changes(_settings_of(directory), settings)
+    if change is None:
+        return
+    if not redo:
+        raise StorageError(
+            f"{directory.path} holds a run with other settings: {told(change)}. "
+            f"{_what_to_type(change)}"
+        )
+    _remove_from(directory, change.first)
+    _write_settings(directory, settings)
+
+
+def _what_to_type(change: Change) -> str:
+    kept, again = change.kept, change.again
+    keeps = f"keeps {' and '.join(kept)} and " if kept else ""
+    does = " and ".join(again) if again else "the measurement"
+    return f"The same command with --redo {keeps}does {does} again; or choose another --out"
+
+
+def _remove_from(directory: RunDirectory, first: int) -> None:
+    """Remove the stages from number `first` on, and what they came to."""
+    for base in (directory, directory.random):
+        numbered = {path: path.name.partition("-")[0] for path in base.path.glob(f"{STAGES}/*")}
+        later = [path for path, number in numbered.items() if int(number) >= first]
+        own = base.files if first == 1 or numbered else ()
+        for path in (*later, *own):
+            _remove(path)
+    _remove(directory.result)
+    _remove(directory.report)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write_settings(directory: RunDirectory, settings: Mapping[str, Any]) -> None:
@@ -124,29 +211,11 @@ def _write_settings(directory: RunDirectory, settings: Mapping[str, Any]) -> Non
     write_text(directory.settings, json.dumps(body, indent=1) + "\n")
 
 
-def _check_same(directory: RunDirectory, settings: Mapping[str, Any]) -> None:
+def _settings_of(directory: RunDirectory) -> dict[str, Any]:
     try:
-        before = json.loads(directory.settings.read_text(encoding="utf-8"))["settings"]
+        body = json.loads(directory.settings.read_text(encoding="utf-8"))
+        if body["format"] != FORMAT:
+            raise ValueError(f"its format is {body['format']}, not {FORMAT}")
+        return dict(body["settings"])
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"{directory.settings} is not readable; choose another --out") from error
-    old, new = _flat(before), _flat(settings)
-    different = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if different:
-        listed = ", ".join(
-            f"{key} was {old.get(key)!r} and is now {new.get(key)!r}" for key in different
-        )
-        raise StorageError(
-            f"{directory.path} holds a run with other settings: {listed}. Choose another --out, "
-            "or remove the directory to start anew"
-        )
-
-
-def _flat(settings: Mapping[str, Any], *, before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in settings.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, before=f"{before}{key}.")
-        else:
-            # as JSON gives it back
-            flat[f"{before}{key}"] = list(value) if isinstance(value, tuple) else value
-    return flat

@@ -6,47 +6,15 @@ Sections that several commands share are written once here; `flags` turns them i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from secateur.cli.flags import argument, flag, required, section
-from secateur.select.constraints import Constraints
-from secateur.train.settings import FinetuneSettings
+from secateur.cli.stage_settings import RECOVERY, Cutting, PruneStage, Recovery, Stage
 
 MODEL = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, python.module:callable, or a saved folder"
-DATA = "what to calibrate, recover and evaluate on: digits, idx:FOLDER"
-SELECTION = {
-    "selector": "how the budget is spread over the groups",
-    "normalise": "divide a group's scores by their mean or max before groups are compared, or none",
-    "keep": "share of units that stays (a recipe may map ids or patterns of groups to shares)",
-    "sparsity": "share of units that goes",
-    "threshold": "units with a score of at least this stay",
-    "min_units": "no group gets smaller than this",
-    "multiple_of": "of this the widths of layers are multiples, or a group stays whole",
-    "tensor_parallel": "so many devices can share the sharded layers equally",
-    "uniform_layers": "repeated layers keep equal counts",
-    "keep_modules": "pattern of modules whose shape stays (may be repeated)",
-    "equal": "pattern of groups that keep equal counts (may be repeated)",
-    "groups": "pattern of the only groups to prune (may be repeated)",
-    "include_structural": "prune structural groups too",
-    "blocks": "share or number of residual blocks that go as a whole, before any unit",
-}
-RECOVERY = {
-    "epochs": "passes over the training data",
-    "optimizer": "which optimizer",
-    "lr": "the highest learning rate",
-    "momentum": "of sgd",
-    "weight_decay": "of the optimizer",
-    "schedule": "how the learning rate changes",
-    "warmup": "share of all steps in which the learning rate rises",
-    "accumulate": "batches for one optimizer step",
-    "clip_norm": "largest norm of all gradients together",
-    "precision": "of the computation, under autocast",
-    "patience": "stop after so many epochs without a better metric",
-    "steps_per_epoch": "shorten an epoch to so many steps",
-    "checkpoint_every": "optimizer steps between checkpoints, besides one after each epoch",
-}
+DATA = "what to calibrate, recover and evaluate on: digits, idx:FOLDER, python.module:callable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,27 +27,12 @@ class Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pruning:
-    """How much goes, which units, and what the criterion looks at."""
+class Pruning(Cutting):
+    """A cut of a model, with the data that the criterion looks at."""
 
-    budget: str | None = flag(None, 'at most what may remain: "macs=50%", "params=1.2M", or both')
-    criterion: str = flag("l2", "what makes a unit important")
-    select: Constraints = section(Constraints, help=SELECTION)
     huggingface: bool = flag(False, "cut only so that plain from_pretrained loads the result")
     data: str | None = flag(None, DATA)
-    calibration: int = flag(512, "samples of the training data that the criterion looks at")
     seed: int = flag(0, "of every random choice")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopSettings:
-    """Prune in steps and retrain after each, down to the budget or to the floor."""
-
-    steps: int = flag(5, "prune in so many steps, retraining after each")
-    remaining: Literal["geometric", "cubic"] = flag("geometric", "how much each step leaves")
-    floor: float | None = flag(None, "lowest accuracy on the validation split")
-    max_drop: float | None = flag(None, "lowest accuracy, as a drop from the dense model's")
-    retries: int = flag(3, "halved steps after one that fell below the floor")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,19 +71,64 @@ class VerifySettings(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Pruning, Source):
-    """A whole run: the keys of a recipe."""
+class RunSettings(PruneStage, Pruning, Source):
+    """A whole run: the keys of a recipe. Without `stages` it is one `prune` stage, said here."""
 
     model: str = required(MODEL)
     out: Path = flag(Path("runs/latest"), "the run directory", short="-o")
-    recover: FinetuneSettings | None = section(FinetuneSettings, help=RECOVERY)
-    loop: LoopSettings | None = section(LoopSettings, absent=True)
+    stages: tuple[Stage, ...] | None = section(Stage, help={}, absent=True)
+    recover: Recovery | None = section(Recovery, help=RECOVERY)
     batch_size: int = flag(64, "of training and evaluation")
     baseline: bool = flag(True, "cut and recover a copy at random too, to compare with")
     latency_batch: int | None = flag(None, "batch of the latency, by default the example's")
     threads: int | None = flag(None, "threads of the latency, by default torch's choice")
     device: str | None = flag(None, "where to compute, for example cuda")
+    redo: bool = flag(False, "do again what a changed recipe changes, and keep the stages before")
     dry_run: bool = flag(False, "show the plan and its cost, write nothing")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.stages is not None:
+            self._check_stages(self.stages)
+        elif self.needs_data and self.data is None:
+            name = "reconstruct" if self.reconstruct else "gradual"
+            raise ValueError(f"{name} needs data; write for example data: digits")
+
+    @property
+    def road(self) -> tuple[Stage, ...]:
+        """The stages, in order."""
+        if self.stages is not None:
+            return self.stages
+        own = {item.name: getattr(self, item.name) for item in fields(PruneStage)}
+        return (Stage(prune=PruneStage(**own)),)
+
+    def _check_stages(self, stages: tuple[Stage, ...]) -> None:
+        if not stages:
+            raise ValueError("stages is empty; list at least one, for example `- prune: {...}`")
+        plain = _defaults(type(self))
+        for item in fields(PruneStage):
+            if getattr(self, item.name) != plain[item.name]:
+                raise ValueError(
+                    f"{item.name} stands beside stages and would be of none of them; write it "
+                    "into the stage that it is meant for"
+                )
+        names = [stage.name for stage in stages]
+        if "mask" in names and "prune" in names[names.index("mask") :]:
+            raise ValueError(
+                "stages: a prune stage after a mask stage would cut what is masked; list prune "
+                "before mask"
+            )
+        if sum(name == "prune" for name in names) > 1 and any(
+            stage.prune is not None and stage.prune.select.blocks is not None for stage in stages
+        ):
+            raise ValueError(
+                "stages: whole blocks go in the only prune stage, for layers are numbered anew; "
+                "write blocks and budget into one"
+            )
+        if self.data is None and any(stage.trains for stage in stages):
+            raise ValueError(
+                "stages: one of them trains and there is no data; write for example data: digits"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +137,10 @@ class ReportSettings:
 
     run: Path = argument("a finished run directory")
     out: Path | None = flag(None, "where to write the page, by default RUN/report.html", short="-o")
+
+
+def _defaults(settings: type) -> dict[str, Any]:
+    return {
+        item.name: item.default if item.default_factory is MISSING else item.default_factory()
+        for item in fields(settings)
+    }

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
-
-from torch import nn
 
 from secateur.cli.output import say
 from secateur.cli.plan import trace_model
@@ -16,13 +13,9 @@ from secateur.cli.sources import (
     check_fits,
     fetch_data,
     fetch_model,
-    loss_fn,
     make_batches,
 )
 from secateur.core.graph import Graph
-from secateur.train.finetune import finetune
-from secateur.train.log import TrainLog
-from secateur.train.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from secateur.zoo.data import Data
@@ -51,23 +44,5 @@ def fetch_subject(settings: RunSettings) -> Subject:
     else:
         batches = make_batches(data, batch_size=settings.batch_size, seed=settings.seed)
     say(f"tracing {settings.model}")
-    return Subject(settings, loaded, trace_model(settings, loaded), data, batches)
-
-
-def finetune_(
-    model: nn.Module, batches: Batches, settings: FinetuneSettings, *, seed: int, folder: Path
-) -> TrainLog:
-    """Recover a model in place, from its newest checkpoint in `folder` if there is one.
-
-    seed: the run's, used where the settings have none of their own. Raises: TrainError.
-    """
-    if settings.seed == 0:
-        settings = replace(settings, seed=seed)
-    return finetune(
-        model,
-        batches.train,
-        settings=settings,
-        loss_fn=loss_fn,
-        validate=batches.validate,
-        checkpoint_dir=folder,
-    )
+    graph = trace_model(loaded, huggingface=settings.huggingface)
+    return Subject(settings, loaded, graph, data, batches)

@@ -39,6 +39,7 @@ def evaluate(
         peak_memory_bytes=peak_memory_bytes,
         latency=latency,
         accuracy=None if metric is None else measure_accuracy(model, metric),
+        zeros=count_zeros(model),
     )
 
 
@@ -54,6 +55,16 @@ def count_tensors(model: nn.Module) -> tuple[int, int]:
         sum(tensor.numel() for tensor in params),
         sum(tensor.numel() * tensor.element_size() for tensor in tensors),
     )
+
+
+def count_zeros(model: nn.Module) -> int:
+    """Entries of weights, which are the parameters of two or more dimensions, that are zero.
+
+    >>> count_zeros(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+    0
+    """
+    weights = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    return sum(weight.numel() - int(torch.count_nonzero(weight)) for weight in weights)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ class ModelRow:
     """Cost and accuracy of one model; None where nothing was measured.
 
     name: "dense", "pruned", "random", or that of an extra point. accuracy: a share of held-out
-    samples, in [0, 1].
+    samples, in [0, 1]. zeros: entries of weights (two or more dimensions) that are exactly zero.
     """
 
     name: str
@@ -24,6 +24,7 @@ class ModelRow:
     peak_memory_bytes: int | None = None
     latency: Latency | None = None
     accuracy: float | None = None
+    zeros: int | None = None
 
     @property
     def latency_ms(self) -> float | None:
@@ -46,6 +47,7 @@ class ModelRow:
             "latency_ms": None if self.latency is None else round(self.latency.median_ms, 6),
             "throughput_per_s": self.throughput_per_s,
             "accuracy": self.accuracy,
+            "zeros": self.zeros,
             "latency": None if self.latency is None else self.latency.to_json(),
         }
 
@@ -61,4 +63,5 @@ class ModelRow:
             peak_memory_bytes=body["peak_memory_bytes"],
             latency=None if latency is None else Latency.from_json(latency),
             accuracy=body["accuracy"],
+            zeros=body.get("zeros"),
         )

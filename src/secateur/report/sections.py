@@ -70,6 +70,7 @@ class Column:
 COLUMNS = (
     Column("Parameters", "fewer is smaller", lambda row: row.params, amount),
     Column("MACs", "multiply-accumulates of one forward", lambda row: row.macs, amount),
+    Column("Zeros", "weights that are zero", lambda row: row.zeros or None, amount),
     Column("Size", "weights and buffers", lambda row: row.size_bytes, size),
     Column("Peak memory", "weights and activations", lambda row: row.peak_memory_bytes, size),
     Column("Latency", "median of one forward", lambda row: row.latency_ms, milliseconds),
