@@ -7,7 +7,7 @@ import torch
 
 from secateur.core.lookup import find, names
 from secateur.criteria import marginals as module
-from secateur.criteria.marginals import marginals
+from secateur.criteria.marginals import Marginals
 from secateur.criteria.matrices import Context, UnitMatrix
 
 SEPARABLE = [
@@ -31,7 +31,7 @@ def test_sums_over_all_but_one_dimension(shape, dtype, monkeypatch) -> None:
         monkeypatch.setattr(module, "_WIDEST", widest)
         for tensor in views:
             squares = tensor.double().square()
-            found = marginals(tensor, torch.square)
+            found = Marginals(torch.square)(tensor)
             assert len(found) == len(shape)
             for k, sums in enumerate(found):
                 others = [d for d in range(len(shape)) if d != k]
@@ -42,7 +42,7 @@ def test_sums_over_all_but_one_dimension(shape, dtype, monkeypatch) -> None:
 def test_the_tensor_stays_as_it_is() -> None:
     tensor = torch.randn(6, 4)
     before = tensor.clone()
-    marginals(tensor, torch.abs)
+    Marginals(torch.abs)(tensor)
     assert torch.equal(tensor, before)
 
 
@@ -52,7 +52,7 @@ def test_terms_are_those_of_the_criterion(criterion) -> None:
     weights = torch.randn(6, 4, dtype=torch.float64)
     context = Context("group", 6, torch.Generator())
     expected = rule.importance(UnitMatrix(weights), context)
-    summed = marginals(weights, rule.TERM)[0] ** (1 / rule.POWER)
+    summed = Marginals(rule.TERM)(weights)[0] ** (1 / rule.POWER)
     torch.testing.assert_close(summed, expected)
 
 

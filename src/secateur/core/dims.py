@@ -28,6 +28,9 @@ class Axis:
     index: int
     size: int
 
+    def __hash__(self) -> int:
+        return self.index  # one graph's axes are told apart by it, and it is asked for very often
+
 
 @dataclass(frozen=True, slots=True)
 class Concat:
@@ -74,6 +77,8 @@ def kept_indices(dim: Dim, keep: Keep) -> Int64[Tensor, " kept"]:
     >>> kept_indices((Axis(0, 2), Axis(1, 3)), {1: torch.tensor([0, 2])}).tolist()
     [0, 2, 3, 5]
     """
+    if len(dim) == 1 and isinstance(dim[0], Axis) and dim[0].index in keep:
+        return keep[dim[0].index]
     indices = torch.zeros(1, dtype=torch.int64)
     for factor in dim:
         if isinstance(factor, Axis):

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import pkgutil
 from functools import cache
-from importlib import resources
 from types import ModuleType
 
 
@@ -40,8 +40,7 @@ def _modules(package: str) -> dict[str, str]:
     """Extension name to module name; a package is listed once, for that reads its folder."""
     module = importlib.import_module(package)
     excluded: frozenset[str] = getattr(module, "NOT_EXTENSIONS", frozenset())
-    files = (entry.name for entry in resources.files(package).iterdir())
-    stems = (name.removesuffix(".py") for name in files if name.endswith(".py"))
+    stems = (found.name for found in pkgutil.iter_modules(module.__path__) if not found.ispkg)
     return {
         stem.removesuffix("_"): stem
         for stem in stems

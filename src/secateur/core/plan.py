@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -113,7 +114,7 @@ class Plan:
     def kept_units(self) -> Keep:
         """Kept units by axis index, for `dims.kept_indices`."""
         return {
-            self.axes[id].index: torch.tensor(units, dtype=torch.int64)
+            self.axes[id].index: torch.from_numpy(np.array(units, dtype=np.int64))
             for id, units in self.keep.items()
         }
 

@@ -16,38 +16,73 @@ from torch import Tensor
 
 Term = Callable[..., Tensor]
 """A pointwise function of a tensor that takes ``out=``."""
-_BLOCK = {"cpu": 1 << 17}
-"""Elements of a block: half a megabyte of float32."""
+_BLOCK = {"cpu": 1 << 18}
+"""Elements of a block: a megabyte of float32."""
 _ELSEWHERE = 1 << 24
 _WIDEST = 1 << 20
 """Rows of more elements are walked one by one."""
+_SHORT = 1 << 17
 
 
-def marginals(tensor: Tensor, term: Term) -> list[Float64[Tensor, " indices"]]:
-    """For each dimension of a tensor: the sum of the terms of each index, on the CPU.
+class Marginals:
+    """Sums the terms of tensors one after another, with one piece of memory for all of them."""
 
-    >>> [sums.tolist() for sums in marginals(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.square)]
-    [[5.0, 25.0], [10.0, 20.0]]
-    """
-    tensor = tensor.detach()
-    if tensor.dim() < 2:
-        return [_terms(tensor, term).double().cpu()] * tensor.dim()
-    shape = tensor.shape
-    if tensor.dim() > 2 and math.prod(shape[1:]) > _WIDEST:
-        parts = [marginals(part, term) for part in tensor]
-        first = torch.stack([part[0].sum() for part in parts])
-        return [first, *(torch.stack(same).sum(0) for same in zip(*parts, strict=True))]
-    first, rest = _two_sums(tensor, term)
-    inner = rest.view(shape[1:])
-    if inner.dim() == 1:
-        return [first.cpu(), inner.cpu()]
-    others = (_all_but(k, inner.dim()) for k in range(inner.dim()))
-    return [first.cpu(), *(inner.sum(dims).cpu() for dims in others)]
+    def __init__(self, term: Term) -> None:
+        self._term = term
+        self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+    def __call__(self, tensor: Tensor) -> list[Float64[Tensor, " indices"]]:
+        """For each dimension of a tensor: the sum of the terms of each index, on the CPU.
+
+        >>> of = Marginals(torch.square)
+        >>> [sums.tolist() for sums in of(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))]
+        [[5.0, 25.0], [10.0, 20.0]]
+        """
+        tensor = tensor.detach()
+        if tensor.dim() < 2:
+            return [_terms(tensor, self._term).double().cpu()] * tensor.dim()
+        shape = tensor.shape
+        if tensor.dim() > 2 and math.prod(shape[1:]) > _WIDEST:
+            parts = [self(part) for part in tensor]
+            first = torch.stack([part[0].sum() for part in parts])
+            return [first, *(torch.stack(same).sum(0) for same in zip(*parts, strict=True))]
+        first, rest = self._two_sums(tensor)
+        inner = rest.view(shape[1:])
+        if inner.dim() == 1:
+            return [first.cpu(), inner.cpu()]
+        others = (_all_but(k, inner.dim()) for k in range(inner.dim()))
+        return [first.cpu(), *(inner.sum(dims).cpu() for dims in others)]
+
+    def _two_sums(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of the terms of each row, and of each column, of a tensor seen as a matrix."""
+        rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
+        height = max(1, _BLOCK.get(tensor.device.type, _ELSEWHERE) // max(columns, 1))
+        if rows <= height:
+            terms = self._of(tensor.reshape(rows, columns))
+            return terms.sum(1).double(), terms.sum(0).double()
+        dtype, device = _wide(tensor.dtype), tensor.device
+        first = torch.empty(rows, dtype=dtype, device=device)
+        row = torch.empty(columns, dtype=dtype, device=device)
+        rest = torch.zeros(columns, dtype=torch.float64, device=device)
+        for block, own in zip(torch.split(tensor, height), torch.split(first, height), strict=True):
+            terms = self._of(block.reshape(len(block), columns))
+            torch.sum(terms, 1, out=own)
+            rest += torch.sum(terms, 0, out=row)
+        return first.double(), rest
+
+    def _of(self, block: Tensor) -> Tensor:
+        """The terms of a block, in memory that the next block takes over."""
+        key = block.device, _wide(block.dtype)
+        memory = self._scratch.get(key)
+        if memory is None or memory.numel() < block.numel():
+            memory = torch.empty(block.numel(), dtype=key[1], device=key[0])
+            self._scratch[key] = memory
+        return _terms(block, self._term, memory[: block.numel()].view(block.shape))
 
 
 def is_short(tensor: Tensor) -> bool:
     """Whether a tensor is floating and takes so little that a call costs more than its elements."""
-    return tensor.is_floating_point() and tensor.numel() <= _BLOCK["cpu"]
+    return tensor.is_floating_point() and tensor.numel() <= _SHORT
 
 
 def terms_of(vectors: Mapping[str, Tensor], term: Term) -> dict[str, Float64[Tensor, " indices"]]:
@@ -70,24 +105,6 @@ def terms_of(vectors: Mapping[str, Tensor], term: Term) -> dict[str, Float64[Ten
 
 def _all_but(k: int, n: int) -> list[int]:
     return [other for other in range(n) if other != k]
-
-
-def _two_sums(tensor: Tensor, term: Term) -> tuple[Tensor, Tensor]:
-    """Sums of the terms of each row, and of each column, of a tensor seen as a matrix."""
-    rows, columns = tensor.shape[0], math.prod(tensor.shape[1:])
-    if rows * columns <= _BLOCK.get(tensor.device.type, _ELSEWHERE):
-        terms = _terms(tensor.reshape(rows, columns), term)
-        return terms.sum(1).double(), terms.sum(0).double()
-    first = torch.zeros(rows, dtype=torch.float64, device=tensor.device)
-    rest = torch.zeros(columns, dtype=torch.float64, device=tensor.device)
-    height = max(1, _BLOCK.get(tensor.device.type, _ELSEWHERE) // max(columns, 1))
-    scratch = torch.empty(0, dtype=_wide(tensor.dtype), device=tensor.device)
-    for start in range(0, rows, height):
-        block = tensor[start : start + height].reshape(-1, columns)
-        terms = _terms(block, term, scratch.resize_(block.shape))
-        first[start : start + height] = terms.sum(1)
-        rest += terms.sum(0)
-    return first, rest
 
 
 def _terms(tensor: Tensor, term: Term, out: Tensor | None = None) -> Tensor:

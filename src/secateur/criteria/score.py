@@ -25,7 +25,7 @@ from secateur.criteria.activations import activations_at, unit_activations
 from secateur.criteria.blocks import score_blocks
 from secateur.criteria.evidence import evidence_kind, needs_data, rounds
 from secateur.criteria.gradients import LossFn
-from secateur.criteria.marginals import is_short, marginals, terms_of
+from secateur.criteria.marginals import Marginals, is_short, terms_of
 from secateur.criteria.matrices import (
     Context,
     Matrices,
@@ -125,7 +125,7 @@ def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict
         if kind.is_parameter and len(kind.dims) == 1 and is_short(tensors[name])
     }
     known = {name: [sums] for name, sums in terms_of(vectors, rule.TERM).items()}
-    scores = {}
+    marginals, scores = Marginals(rule.TERM), {}
     for group in graph.free:
         members = _members(graph, group, tensors)
         if not members:
@@ -134,7 +134,7 @@ def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict
         for member in members:
             name = member.tensor
             if name not in known:
-                known[name] = marginals(tensors[name], rule.TERM)
+                known[name] = marginals(tensors[name])
             dim = graph.tensors[name].dims[member.dim]
             if dim == (group.axis,):
                 total_U += known[name][member.dim]

@@ -31,9 +31,7 @@ from secateur.cut.depth import (
 from secateur.cut.layer_counts import configuration_changes
 from secateur.cut.layout import laid_out_like
 from secateur.cut.optimizer import carry_optimizer_
-
-Kept = tuple[Tensor | None, ...]
-"""For each dimension of a tensor the kept indices, or None where all are kept."""
+from secateur.cut.slicing import Kept, Slicer
 
 
 @uncollected()
@@ -55,8 +53,9 @@ def cut(model: nn.Module, plan: Plan) -> nn.Module:
     memo: dict[int, Any] = {
         number: _rewrapped(tensor, tensor.detach().to("meta")) for number, tensor in gone.items()
     }
+    slicer = Slicer()
     for name, tensor, kept in _changed(model, plan):
-        memo[id(tensor)] = _small(name, tensor, kept, plan)
+        memo[id(tensor)] = _small(name, tensor, kept, plan, slicer)
     with torch.no_grad():
         small = copied(model, memo)
     _rewrite_(small, plan, followings)
@@ -71,10 +70,10 @@ def cut_(model: nn.Module, plan: Plan, *, optimizer: Optimizer | None = None) ->
     """
     check_fingerprint(model, plan)
     followings = _followings(model, plan)
-    new: dict[int, Tensor] = {}
+    slicer, new = Slicer(), dict[int, Tensor]()
     replaced: dict[nn.Parameter, tuple[nn.Parameter, Kept]] = {}
     for name, tensor, kept in _changed(model, plan):
-        small = new[id(tensor)] = _small(name, tensor, kept, plan)
+        small = new[id(tensor)] = _small(name, tensor, kept, plan, slicer)
         if isinstance(tensor, nn.Parameter) and isinstance(small, nn.Parameter):
             replaced[tensor] = (small, kept)
     if optimizer is not None:
@@ -166,9 +165,9 @@ def _changed(model: nn.Module, plan: Plan) -> Iterator[tuple[str, Tensor, Kept]]
             yield name, tensor, (None,) * tensor.dim()
 
 
-def _small(name: str, tensor: Tensor, kept: Kept, plan: Plan) -> Tensor:
+def _small(name: str, tensor: Tensor, kept: Kept, plan: Plan, slicer: Slicer) -> Tensor:
     """What stays of a tensor, with its folds."""
-    small = laid_out_like(tensor, _sliced(tensor.detach(), kept))
+    small = laid_out_like(tensor, slicer(tensor.detach(), kept))
     for fold in plan.folds:
         if fold.rows.tensor == name:
             factors = _factors(fold, tensor.shape[fold.rows.dim], kept[fold.rows.dim])
@@ -184,45 +183,6 @@ def _factors(fold: Fold, size: int, kept: Tensor | None) -> Tensor:
     for start, stop in fold.rows.ranges:
         factors[start:stop] = fold.factor
     return factors if kept is None else factors[kept]
-
-
-def _sliced(tensor: Tensor, kept: Kept) -> Tensor:
-    cut = [k for k, indices in enumerate(kept) if indices is not None]
-    large = tensor.device.type == "cpu" and tensor.numel() > _BLOCK
-    if large and len(cut) > 1 and cut[0] == 0:
-        return _sliced_in_blocks(tensor, kept)
-    # the dimension that shrinks most goes first, so that the least is copied
-    for k in sorted(cut, key=lambda k: len(kept[k]) / tensor.shape[k]):  # type: ignore[arg-type]
-        indices = kept[k]
-        assert indices is not None
-        tensor = tensor.index_select(k, indices.to(tensor.device))
-    return tensor
-
-
-_BLOCK = 1 << 16
-"""Elements of a block of rows, which stays in the processor's cache until it is sliced further."""
-
-
-def _sliced_in_blocks(tensor: Tensor, kept: Kept) -> Tensor:
-    """Rows are selected a block at a time into one piece of memory, and sliced from there.
-
-    Fresh memory costs more than copying into it, so no tensor of in-between size is made.
-    """
-    first, *others = [None if own is None else own.to(tensor.device) for own in kept]
-    assert first is not None
-    shape = [n if own is None else len(own) for n, own in zip(tensor.shape, kept, strict=True)]
-    out = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
-    height = max(1, _BLOCK * tensor.shape[0] // tensor.numel())
-    rows = torch.empty((height, *tensor.shape[1:]), dtype=tensor.dtype, device=tensor.device)
-    last = max(k for k, own in enumerate(kept) if own is not None)
-    for start in range(0, len(first), height):
-        chosen = first[start : start + height]
-        part = torch.index_select(tensor, 0, chosen, out=rows[: len(chosen)])
-        for k, own in enumerate(others, start=1):
-            if own is not None:
-                target = out[start : start + height] if k == last else None
-                part = torch.index_select(part, k, own, out=target)
-    return out
 
 
 def _rewrapped(old: Tensor, new: Tensor) -> Tensor:

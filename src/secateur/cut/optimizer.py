@@ -15,9 +15,7 @@ from torch.optim import LBFGS, Optimizer
 
 from secateur.core.errors import CutError
 from secateur.cut.layout import laid_out_like
-
-Kept = tuple[Tensor | None, ...]
-"""For each dimension the kept indices, int64 and ascending; None keeps the whole dimension."""
+from secateur.cut.slicing import Kept, Slicer
 
 
 def carry_optimizer_(
@@ -84,11 +82,9 @@ def _cut_value(value: Any, name: str, old: nn.Parameter, kept: Kept) -> Any:
             f"parameter {tuple(old.shape)}, so it cannot be cut along with it; make a new "
             "optimizer from the cut model's parameters()"
         )
-    small = value
-    for dim, indices in enumerate(kept):
-        if indices is not None and value.shape[dim] == old.shape[dim]:
-            small = small.index_select(dim, indices.to(value.device))
-    return laid_out_like(value, small)
+    whole = zip(value.shape, old.shape, kept, strict=True)
+    own = tuple(indices if mine == full else None for mine, full, indices in whole)
+    return laid_out_like(value, Slicer()(value, own))
 
 
 def _check_shape(old: nn.Parameter, new: nn.Parameter, kept: Kept) -> None:
