@@ -33,6 +33,8 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
     ordinary = []
     for module in model.modules():
         for value in vars(module).values():
+            if type(value) in _SHARED:
+                continue
             if isinstance(value, Tensor) and not value.is_leaf and id(value) not in memo:
                 memo[id(value)] = value.detach().clone()
         kind: Any = type(module)
@@ -41,10 +43,13 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
             ordinary.append(module)
     for module in ordinary:
         state: dict[str, Any] = module.__getstate__()  # type: ignore[no-untyped-call]
-        memo[id(module)].__setstate__({name: _value(v, memo) for name, v in state.items()})
+        memo[id(module)].__setstate__(
+            {k: v if type(v) in _SHARED else _value(v, memo) for k, v in state.items()}
+        )
     twin = copy.deepcopy(model, memo)
-    with modes_kept(twin):
-        twin.train()
+    if any(type(module).train is not nn.Module.train for module in twin.modules()):
+        with modes_kept(twin):
+            twin.train()
     return twin
 
 
@@ -59,12 +64,10 @@ def _is_ordinary(kind: Any) -> bool:
 
 
 def _value(value: Any, memo: dict[int, Any]) -> Any:
-    kind = type(value)
-    if kind in _SHARED:
-        return value
     known = memo.get(id(value))
     if known is not None:
         return known
+    kind = type(value)
     if kind in _CONTAINERS and not value:  # a module has a dozen of them, for hooks
         memo[id(value)] = new = kind()
         return new
@@ -75,7 +78,8 @@ def _value(value: Any, memo: dict[int, Any]) -> Any:
         return new
     if kind is dict and all(type(key) in _SHARED for key in value):
         new = memo[id(value)] = {}
-        new.update((key, _value(item, memo)) for key, item in value.items())
+        for key, item in value.items():
+            new[key] = item if type(item) in _SHARED else _value(item, memo)
         return new
     return copy.deepcopy(value, memo)
 
