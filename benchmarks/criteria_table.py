@@ -1,0 +1,167 @@
+"""Accuracy at a budget: criteria, Torch-Pruning's criteria and whole roads on Fashion-MNIST.
+
+    python benchmarks/criteria_table.py [--seeds 0 1 2] [--macs 0.25 0.125] [--more] [--write]
+
+Every row starts from the same trained models, cuts them to the same share of their MACs and trains
+the same epochs on the same batches. A line for each finished run is kept in
+runs/criteria_table.jsonl and not made again. Settings were chosen on the validation images of seed
+0; the tables are of the test images. Needs `pip install --no-deps torch-pruning`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from criteria_table_page import Run, write_results
+from criteria_table_ways import (
+    DISTILLED,
+    EXAMPLE,
+    FITTED,
+    FITTED_DISTILLED,
+    GRADUAL,
+    RATES,
+    Remembering,
+    Task,
+    Way,
+    ours,
+    prepare,
+    recover_,
+    theirs,
+)
+from fashion import ROOT, fashion_data, test_batches, train_dense
+from torch import nn
+
+from secateur.cost.counted import cost
+from secateur.graph import trace
+from secateur.zoo.data import Data
+
+LINES = ROOT / "runs" / "criteria_table.jsonl"
+EPOCHS = 3
+MAIN = (
+    ours("random", "uniform"),
+    theirs("magnitude", "local"),
+    theirs("Taylor", "local"),
+    ours("taylor", "global", FITTED_DISTILLED),
+    ours("taylor", "global"),
+    theirs("LAMP", "global"),
+    theirs("magnitude", "global"),
+    theirs("Taylor", "global"),
+    ours("l2", "uniform"),
+    ours("random", "uniform", FITTED_DISTILLED),
+    theirs("magnitude", "local", DISTILLED),
+    ours("taylor", "global", FITTED),
+    ours("reconstruction", "global"),
+    theirs("FPGM", "local"),
+    theirs("Hessian", "local"),
+    ours("geometric_median", "uniform"),
+)
+"""The rows that are made by default, the most telling first."""
+MORE = (
+    *(
+        ours(criterion, selection)
+        for criterion in (
+            *("l1", "l2", "linf", "geometric_median", "lamp", "norm_scale", "synflow"),
+            *("taylor", "taylor_weight", "gradient", "fisher", "obd", "snip", "grasp", "movement"),
+            *("activation_mean", "apoz", "wanda", "reconstruction"),
+        )
+        for selection in ("uniform", "global")
+    ),
+    *(
+        theirs(importance, selection)
+        for importance in ("magnitude", "BN scale", "LAMP", "FPGM", "Taylor", "Hessian", "random")
+        for selection in ("local", "global")
+    ),
+    ours("running_taylor", "global", GRADUAL),
+)
+"""Those that `--more` adds."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--macs", type=float, nargs="+", default=[0.25, 0.125])
+    parser.add_argument("--more", action="store_true", help="all criteria under both selections")
+    parser.add_argument("--write", action="store_true", help="only write the table anew")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    ways = tuple(dict.fromkeys(MAIN + (MORE if arguments.more else ())))
+    if not arguments.write:
+        run_missing(ways, arguments.seeds, arguments.macs)
+    known = {key(way, 0, 0.0)[0]: way for way in (*MAIN, *MORE)}
+    lines = [line for line in read() if line["key"][0] in known and line["key"][3] == EPOCHS]
+    write_results([Run(known[line["key"][0]], line) for line in lines], EPOCHS)
+
+
+def run_missing(ways: Sequence[Way], seeds: Sequence[int], shares: Sequence[float]) -> None:
+    """Make the runs that have no line yet; a row's seeds and budgets before the next row."""
+    done, data = [line["key"] for line in read()], fashion_data()
+    dense = {seed: train_dense(seed, data=data) for seed in seeds}
+    teachers = {seed: Remembering(model) for seed, model in dense.items()}
+    for way in ways:
+        for seed in seeds:
+            for share in shares:
+                if key(way, seed, share) not in done:
+                    line = run(way, Task(dense[seed], teachers[seed], data, seed, share, EPOCHS))
+                    LINES.parent.mkdir(exist_ok=True)
+                    with LINES.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(line) + "\n")
+                    print(json.dumps(line), flush=True)
+
+
+def key(way: Way, seed: int, share: float) -> list[Any]:
+    """What a line is kept under; the rate is part of it, so that other settings do not count."""
+    return [f"{way.name}, {RATES[way.road]:g}", seed, share, EPOCHS]
+
+
+def read() -> list[dict[str, Any]]:
+    """The finished runs."""
+    if not LINES.exists():
+        return []
+    return [json.loads(line) for line in LINES.read_text(encoding="utf-8").splitlines()]
+
+
+def run(way: Way, task: Task) -> dict[str, Any]:
+    """Cut and train once; what it came to."""
+    started = time.process_time()
+    model = prepare(way, task)
+    cut_s = time.process_time() - started
+    after_cut = measured(model, task.data, split="test")["accuracy"]
+    started = time.process_time()
+    recover_(model, way, task)
+    recovery_s = time.process_time() - started
+    before, after = (cost(trace(m, EXAMPLE)) for m in (task.dense, model))
+    return {
+        "key": key(way, task.seed, task.macs),
+        "macs": after.macs / before.macs,
+        "params": after.params / before.params,
+        "widths": [m.weight.shape[0] for m in model.modules() if isinstance(m, nn.Conv2d)],
+        "dense": measured(task.dense, task.data, split="test"),
+        "after_cut": after_cut,
+        "validation": measured(model, task.data, split="validation"),
+        "test": measured(model, task.data, split="test"),
+        "cut_cpu_s": round(cut_s, 1),
+        "recovery_cpu_s": round(recovery_s, 1),
+    }
+
+
+def measured(model: nn.Module, data: Data, *, split: str) -> dict[str, float]:
+    """Accuracy in per cent, and cross-entropy, on one of the splits."""
+    model.eval()
+    right, loss, count = 0.0, 0.0, 0
+    with torch.no_grad():
+        for x, y in test_batches(data, split=split):
+            logits = model(x)
+            right += float((logits.argmax(1) == y).sum())
+            loss += float(F.cross_entropy(logits, y, reduction="sum"))
+            count += len(y)
+    return {"accuracy": 100 * right / count, "loss": loss / count}
+
+
+if __name__ == "__main__":
+    main()

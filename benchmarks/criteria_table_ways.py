@@ -1,0 +1,181 @@
+"""The rows of `criteria_table.py`: how a trained model is cut, and how it is trained afterwards.
+
+A `Way` is a tool, a criterion, a selection and a road. On the plain road nothing but the cut
+differs; on the others the same number of epochs is used as well as we know how.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from fashion import Augmented, settings
+from torch import Tensor, nn
+
+from secateur.criteria.score import score
+from secateur.cut import cut
+from secateur.graph import trace
+from secateur.oneshot import reconstruct_
+from secateur.select.plan import plan
+from secateur.train import GradualSettings, Logits, distilled, finetune, prune_while_training
+from secateur.train.objective import Objective, supervised
+from secateur.zoo.data import Data
+
+EXAMPLE = torch.zeros(1, 1, 28, 28)
+LEAST = 4  # units that every group keeps under a global selection
+PLAIN, FITTED = "plain", "fitted"
+DISTILLED, FITTED_DISTILLED, GRADUAL = "distilled", "fitted, distilled", "gradual, distilled"
+ROADS = {
+    PLAIN: "one shot, then cross-entropy",
+    FITTED: "one shot, weights fitted to the dense layers (`reconstruct_`), then cross-entropy",
+    DISTILLED: "one shot, then distillation from the dense model",
+    FITTED_DISTILLED: "one shot, weights fitted to the dense layers, then distillation",
+    GRADUAL: "cut in {cuts} steps over the first {end:.0%} of the same epochs, distillation",
+}
+RATES = {PLAIN: 0.02, FITTED: 0.02, DISTILLED: 0.02, FITTED_DISTILLED: 0.02, GRADUAL: 0.05}
+CUTS, END = 12, 0.4
+
+
+@dataclass(frozen=True)
+class Way:
+    """tool: "secateur" or "Torch-Pruning". selection: "uniform" or "global", the same share of
+    every group or one threshold over all, normalised by each group's mean in both tools."""
+
+    tool: str
+    criterion: str
+    selection: str
+    road: str = PLAIN
+
+    @property
+    def name(self) -> str:
+        """What its lines are kept under."""
+        return f"{self.tool}, {self.criterion}, {self.selection}, {self.road}"
+
+
+def ours(criterion: str, selection: str, road: str = PLAIN) -> Way:
+    """A row of this library."""
+    return Way("secateur", criterion, selection, road)
+
+
+def theirs(criterion: str, selection: str, road: str = PLAIN) -> Way:
+    """A row of Torch-Pruning."""
+    return Way("Torch-Pruning", criterion, selection, road)
+
+
+class Remembering(nn.Module):
+    """A teacher that looks at a batch once: all rows of a seed are trained on the same batches."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.known: dict[bytes, Tensor] = {}
+
+    def forward(self, x: Tensor) -> Tensor:
+        mark = hashlib.blake2b(x.numpy().tobytes(), digest_size=16).digest()
+        if mark not in self.known:
+            self.known[mark] = self.model(x)
+        return self.known[mark]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a way is given: the trained dense model, images, and a share of the MACs."""
+
+    dense: nn.Module
+    teacher: nn.Module
+    data: Data
+    seed: int
+    macs: float
+    epochs: int
+
+    @property
+    def batches(self) -> Augmented:
+        """The recovery's."""
+        return Augmented(self.data, seed=100 + self.seed)
+
+    @property
+    def calibration(self) -> list[tuple[Tensor, Tensor]]:
+        """Twenty batches, for every criterion that looks at data, of both tools."""
+        batches = iter(Augmented(self.data, seed=50 + self.seed))
+        return [next(batches) for _ in range(20)]
+
+
+def prepare(way: Way, task: Task) -> nn.Module:
+    """The model that the recovery starts from."""
+    if way.road == GRADUAL:
+        return copy.deepcopy(task.dense)
+    calibration = task.calibration
+    if way.tool == "Torch-Pruning":
+        from criteria_table_peers import cut_by_torch_pruning
+
+        whole = way.selection == "global"
+        return cut_by_torch_pruning(
+            task.dense,
+            calibration,
+            importance=way.criterion,
+            whole=whole,
+            macs=task.macs,
+            seed=task.seed,
+        )
+    return _cut(way, task, calibration)
+
+
+def _cut(way: Way, task: Task, calibration: Sequence[tuple[Tensor, Tensor]]) -> nn.Module:
+    graph = trace(task.dense, EXAMPLE)
+    scores = score(
+        graph,
+        task.dense,
+        criterion=way.criterion,
+        data=calibration,
+        loss_fn=F.cross_entropy,
+        seed=task.seed,
+    )
+    made = plan(
+        graph,
+        scores,
+        budget=f"macs={100 * task.macs:g}%",
+        selector=way.selection,
+        min_units=LEAST,
+    )
+    small = cut(task.dense, made)
+    if way.road in (FITTED, FITTED_DISTILLED):
+        reconstruct_(small, task.dense, plan=made, data=[x for x, _ in calibration[:16]])
+    return small
+
+
+def recover_(model: nn.Module, way: Way, task: Task) -> None:
+    """Train what `prepare` made, in place."""
+    how = settings(task.epochs, lr=RATES[way.road], seed=task.seed)
+    if way.road == GRADUAL:
+        options = {"selector": way.selection, "min_units": LEAST}
+        pruning = GradualSettings(
+            f"macs={100 * task.macs:g}%",
+            cuts=CUTS,
+            begin=0.0,
+            end=END,
+            criterion=way.criterion,
+            options=options,
+            seed=task.seed,
+        )
+        prune_while_training(
+            model,
+            task.batches,
+            example_inputs=EXAMPLE,
+            pruning=pruning,
+            settings=how,
+            loss_fn=F.cross_entropy,
+            objective=_objective(way, task),
+        )
+    else:
+        finetune(model, task.batches, settings=how, objective=_objective(way, task))
+
+
+def _objective(way: Way, task: Task) -> Objective:
+    if way.road in (PLAIN, FITTED):
+        return supervised(F.cross_entropy)
+    terms = (Logits(0.9, temperature=4.0),)
+    return distilled(F.cross_entropy, task.teacher, terms=terms, hard=0.1)
