@@ -7,16 +7,19 @@ from collections.abc import Iterator
 
 from torch import Tensor, nn
 
+NamedModules = list[tuple[str, nn.Module]]
+"""Modules with their paths, the root first."""
 
-def named_modules(model: nn.Module, *, repeated: bool = False) -> list[tuple[str, nn.Module]]:
+
+def named_modules(model: nn.Module, *, repeated: bool = False) -> NamedModules:
     """Every module by path in the order of `nn.Module.named_modules`, shared ones once unless
     `repeated`.
 
     torch's own hands each path up through a generator for every level of nesting.
     """
-    found: list[tuple[str, nn.Module]] = []
+    found: NamedModules = []
     seen: set[int] = set()
-    waiting: list[tuple[str, nn.Module]] = [("", model)]
+    waiting: NamedModules = [("", model)]
     while waiting:
         path, module = waiting.pop()
         if not repeated:
@@ -33,9 +36,19 @@ def named_modules(model: nn.Module, *, repeated: bool = False) -> list[tuple[str
     return found
 
 
+def distinct(modules: NamedModules) -> NamedModules:
+    """The modules of a walk that repeats shared ones, each once, under its first path."""
+    own = {id(module) for _, module in modules}
+    return modules if len(own) == len(modules) else named_modules(modules[0][1])
+
+
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every parameter and buffer under every name, tied ones under each, parameters first."""
-    modules = named_modules(model, repeated=True)
+    return tensors_of(named_modules(model, repeated=True))
+
+
+def tensors_of(modules: NamedModules) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and buffers of a walk's modules, parameters first."""
     for registry in ("_parameters", "_buffers"):
         for path, module in modules:
             for name, tensor in getattr(module, registry).items():
@@ -45,6 +58,7 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over names and shapes of all tensors and names and classes of all modules."""
-    parts = [f"{name}:{tuple(tensor.shape)};" for name, tensor in named_tensors(model)]
-    parts += [f"{name}={type(module).__qualname__};" for name, module in named_modules(model)]
+    modules = named_modules(model, repeated=True)
+    parts = [f"{name}:{tuple(tensor.shape)};" for name, tensor in tensors_of(modules)]
+    parts += [f"{name}={type(module).__qualname__};" for name, module in distinct(modules)]
     return hashlib.sha256("".join(parts).encode()).hexdigest()

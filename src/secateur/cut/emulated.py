@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map_only
 
 from secateur.core.dims import Axis, Concat, Dim, axes_of, kept_indices, new_size
 from secateur.core.expressions import Binary, Expression, Field, Size, evaluate
+from secateur.core.fingerprint import distinct, named_modules
 from secateur.core.graph import Graph
 from secateur.core.modes import same_randomness
 from secateur.core.plan import Plan
@@ -53,19 +54,21 @@ def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) ->
     # types are written on tensors, and these are the caller's
     args, kwargs = tree_map_only(Tensor, Tensor.detach, call_arguments(inputs))
     ledger = _NewSizes(types=types, folded=frozenset(s.number for s in graph.scales))
+    everywhere = named_modules(reference, repeated=True)
+    modules = distinct(everywhere)
     with ExitStack() as stack:
-        stack.enter_context(restored(reference))
+        stack.enter_context(restored(modules))
         stack.enter_context(torch.no_grad())
         stack.enter_context(same_randomness())
-        leaves = leaves_of(reference, meta=False)
+        leaves = leaves_of(everywhere, meta=False)
         for leaf in leaves.values():
             set_dims(leaf.stand_in, types.thawed(graph.tensors[leaf.names[0]].dims))
-        swap_in(reference, leaves)
+        swap_in(modules, leaves)
         reference.eval()
         for tensor in tensors_in((args, kwargs)):
             set_dims(tensor, fresh_all(tensor.shape))
         recorder = _Renormalising(types, {id(leaf.stand_in) for leaf in leaves.values()})
-        stack.enter_context(tagged_reads(reference, ledger))
+        stack.enter_context(tagged_reads(modules, ledger))
         stack.enter_context(visible_functionals())
         stack.enter_context(recorder)
         stack.enter_context(Arrivals(ledger, recorder))

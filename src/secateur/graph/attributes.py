@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from secateur.core.expressions import Field
-from secateur.core.fingerprint import named_modules
+from secateur.core.fingerprint import NamedModules
 from secateur.graph.sized_ints import Ledger
 
 _LONGEST_LIST = 8
@@ -44,7 +44,7 @@ _FOREIGN = ("builtins", "torch.", "torch", "numpy", "collections", "functools", 
 
 
 @contextmanager
-def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]:
+def tagged_reads(named: NamedModules, ledger: Ledger) -> Iterator[dict[Field, int]]:
     """Tag integer attributes while the block runs; yields every field that was read (of torch's
     own modules every one that can be), and its value."""
     read: dict[Field, int] = {}
@@ -63,12 +63,12 @@ def tagged_reads(model: nn.Module, ledger: Ledger) -> Iterator[dict[Field, int]]
         read.update((f, v) for f, v in zip(fields, value, strict=True) if v > 1)
         return type(value)(ledger.tag(v, f) for f, v in zip(fields, value, strict=True))
 
-    modules = {id(m): (m, path) for path, m in reversed(named_modules(model))}
+    modules = {id(m): (m, path) for path, m in reversed(named)}
     own = [item for item in modules.values() if type(item[0]).__module__.startswith("torch.")]
     for module, _ in own:
         del modules[id(module)]
     holders = {id(module): (module, path, "") for module, path in modules.values()}
-    holders.update(_holders(model))
+    holders.update(_holders(named))
     with _patched(holders, tag), _exchanged(own, tag):
         yield read
 
@@ -95,10 +95,10 @@ def _exchanged(modules: Iterable[tuple[nn.Module, str]], tag: Tag) -> Iterator[N
             own[name] = value
 
 
-def _holders(model: nn.Module) -> Iterator[tuple[int, tuple[Any, str, str]]]:
+def _holders(named: NamedModules) -> Iterator[tuple[int, tuple[Any, str, str]]]:
     """Plain objects on modules that may hold sizes: id -> (object, owner path, dotted name)."""
     seen: set[int] = set()
-    for owner, module in named_modules(model):
+    for owner, module in named:
         for name, value in vars(module).items():
             if type(value).__flags__ & _MADE_IN_PYTHON:
                 yield from _holder(owner, name, value, seen)

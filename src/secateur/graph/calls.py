@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from secateur.core.fingerprint import named_modules
+from secateur.core.fingerprint import NamedModules
 from secateur.graph.call import dims_of
 from secateur.graph.dispatch import LiveValue, Recording
 from secateur.graph.types import Dims
@@ -145,14 +145,14 @@ class CallWatch:
 
 
 @contextmanager
-def picked_by_number(model: nn.Module, names: Mapping[int, str]) -> Iterator[dict[str, bool]]:
+def picked_by_number(named: NamedModules, names: Mapping[int, str]) -> Iterator[dict[str, bool]]:
     """The model's ModuleLists and Sequentials by path; True once `container[3]` was asked for.
 
     A forward that walks through its list does not mind a missing element; one that numbers the
     elements does.
     """
     kinds = (nn.ModuleList, nn.Sequential)
-    found = {path: False for path, module in named_modules(model) if isinstance(module, kinds)}
+    found = {path: False for path, module in named if isinstance(module, kinds)}
     plain = {kind: kind.__dict__["__getitem__"] for kind in kinds}
 
     def watched(own: Any) -> Any:

@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch import nn
-
 from secateur.core.dims import Axis, Concat, Dim, Factor, axes_of
 from secateur.core.expressions import (
     Binary,
@@ -21,7 +19,7 @@ from secateur.core.expressions import (
     Size,
     leaves,
 )
-from secateur.core.fingerprint import named_modules
+from secateur.core.fingerprint import NamedModules
 from secateur.core.graph import Group, Member, TensorType, Value
 from secateur.graph.metadata import metadata
 from secateur.graph.sized_ints import Ledger, LiveSize, Note
@@ -156,7 +154,7 @@ def live_fields(expression: Any) -> Iterator[Field]:
 def make_relations(
     freezer: Freezer,
     notes: Sequence[Note],
-    model: nn.Module,
+    modules: NamedModules,
     tensors: Mapping[str, TensorType],
     read: Mapping[Field, int],
 ) -> tuple[list[Relation], dict[Field, int]]:
@@ -180,7 +178,7 @@ def make_relations(
         for alias in (name, *tensor.aliases):
             owner, _, attribute = alias.rpartition(".")
             owners.setdefault(owner, {})[attribute] = tensor.dims
-    for owner, module in named_modules(model):
+    for owner, module in modules:
         for relation, field, value in metadata(owner, module, owners.get(owner, {})):
             add(relation)
             fields[field] = value

@@ -8,6 +8,8 @@ table of module classes, and it decides nothing about what can be cut.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from typing import Any
 
 from torch import nn
 
@@ -100,9 +102,8 @@ def metadata(owner: str, module: nn.Module, types: Types) -> Iterator[tuple[Rela
 
     An entry that does not hold now (a subclass that uses the attribute otherwise) is left out.
     """
-    for kind, describe in _TABLE:
-        if not isinstance(module, kind):
-            continue
+    own_class: Any = type(module)
+    for describe in _descriptions(own_class):
         try:
             entries = list(describe(module, types))
         except KeyError:
@@ -118,6 +119,12 @@ def metadata(owner: str, module: nn.Module, types: Types) -> Iterator[tuple[Rela
                     field,
                     value,
                 )
+
+
+@cache
+def _descriptions(kind: Any) -> tuple[Callable[..., Metadata], ...]:
+    """The entries of the table for a class of modules."""
+    return tuple(describe for kinds, describe in _TABLE if issubclass(kind, kinds))
 
 
 def _owned(expression: Expression, owner: str) -> Expression:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.core.fingerprint import named_modules
+from secateur.core.fingerprint import NamedModules
 
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
@@ -37,27 +37,30 @@ def empty_like_on_meta(tensor: Tensor) -> Tensor:
 
 
 @contextmanager
-def restored(model: nn.Module) -> Iterator[None]:
+def restored(modules: NamedModules) -> Iterator[None]:
     """Undo everything that the block does to modules' attributes and training flags."""
     saved, empty, filled = [], list[Any](), list[tuple[Any, Any]]()
-    for module in model.modules():
+    tensors: list[Tensor] = []
+    for _, module in modules:
         attributes = dict(module.__dict__)
         saved.append((module, attributes))
         for value in attributes.values():
-            if type(value) in _CONTAINERS:
+            kind = type(value)
+            if kind in _CONTAINERS:
                 if value:
                     filled.append((value, value.copy()))
                 else:  # a module has a dozen of them, for hooks
                     empty.append(value)
+            elif kind not in _PLAIN and isinstance(value, Tensor):
+                tensors.append(value)
     try:
         yield
     finally:
         for module, attributes in saved:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            for value in attributes.values():
-                if isinstance(value, Tensor):
-                    _forget_types_(value)
+        for tensor in tensors:
+            _forget_types_(tensor)
         for container in empty:
             if container:
                 container.clear()
@@ -70,6 +73,7 @@ def restored(model: nn.Module) -> Iterator[None]:
 
 
 _CONTAINERS = frozenset({dict, list, collections.OrderedDict, set})
+_PLAIN = frozenset({bool, int, float, str, tuple, type(None)})
 
 
 def _forget_types_(tensor: Tensor) -> None:
@@ -78,10 +82,12 @@ def _forget_types_(tensor: Tensor) -> None:
         delattr(tensor, name)
 
 
-def leaves_of(model: nn.Module, *, meta: bool) -> dict[int, Leaf]:
-    """Every distinct parameter and buffer by `id`, parameters first, in the model's order."""
+def leaves_of(modules: NamedModules, *, meta: bool) -> dict[int, Leaf]:
+    """Every distinct parameter and buffer by `id`, parameters first, in the modules' order.
+
+    modules: shared ones under each path, for the names.
+    """
     found: dict[int, Leaf] = {}
-    modules = named_modules(model, repeated=True)
     for registry in ("_parameters", "_buffers"):
         for path, module in modules:
             for name, tensor in getattr(module, registry).items():
@@ -108,9 +114,9 @@ def _stand_in(tensor: Tensor, meta: bool) -> Tensor:
     return stand_in
 
 
-def swap_in(model: nn.Module, leaves: Mapping[int, Leaf]) -> None:
+def swap_in(modules: NamedModules, leaves: Mapping[int, Leaf]) -> None:
     """Put the stand-ins into the modules; `restored` takes them out again."""
-    for module in model.modules():
+    for _, module in modules:
         for registry in ("_parameters", "_buffers"):
             table = getattr(module, registry)
             for name, tensor in table.items():

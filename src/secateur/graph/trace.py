@@ -21,7 +21,7 @@ from secateur.core.collecting import uncollected
 from secateur.core.dims import Dim
 from secateur.core.errors import SecateurError, TraceError
 from secateur.core.expressions import Field
-from secateur.core.fingerprint import fingerprint, named_modules
+from secateur.core.fingerprint import distinct, fingerprint, named_modules
 from secateur.core.graph import Call, Graph, Op, TensorType, Value
 from secateur.core.scales import Rows, Scale
 from secateur.graph.arrivals import Arrivals, visible_functionals
@@ -90,6 +90,8 @@ class _Trace:
 
     def __init__(self, model: nn.Module, strict: bool, *, meta: bool) -> None:
         self.model = model
+        self.everywhere = named_modules(model, repeated=True)
+        self.modules = distinct(self.everywhere)
         self.strict = strict
         self.meta = meta
         self.ledger = Ledger()
@@ -106,11 +108,11 @@ class _Trace:
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Graph:
         started = time.perf_counter()
-        with restored(self.model), torch.no_grad():
-            leaves = leaves_of(self.model, meta=self.meta)
+        with restored(self.modules), torch.no_grad():
+            leaves = leaves_of(self.everywhere, meta=self.meta)
             for leaf in leaves.values():
                 set_dims(leaf.stand_in, fresh_all(leaf.stand_in.shape))
-            swap_in(self.model, leaves)
+            swap_in(self.modules, leaves)
             self.model.eval()
             stand_ins = {id(leaf.stand_in) for leaf in leaves.values()}
             names = {id(le.stand_in): le.names[0] for le in leaves.values() if le.is_parameter}
@@ -139,7 +141,7 @@ class _Trace:
         recorder = Recorder(self.recording, stand_ins, meta=self.meta, strict=self.strict)
         try:
             with (
-                tagged_reads(self.model, self.ledger) as read,
+                tagged_reads(self.modules, self.ledger) as read,
                 visible_functionals(),
                 tagged_roots(sized_number),
                 self._module_hooks() as watch,
@@ -210,10 +212,10 @@ class _Trace:
 
     @contextmanager
     def _module_hooks(self) -> Iterator[CallWatch]:
-        names = {id(module): name for name, module in reversed(named_modules(self.model))}
+        names = {id(module): name for name, module in reversed(self.modules)}
         watch = CallWatch(self.recording, names, self.calls)
         if self.recording.keep_ops:
-            with watch, picked_by_number(self.model, names) as self.containers:
+            with watch, picked_by_number(self.modules, names) as self.containers:
                 yield watch
         else:
             with watch:
@@ -225,7 +227,7 @@ class _Trace:
         ops = tuple(_op(op, freezer) for op in self.recording.ops)
         groups = pin_unreached(make_groups(freezer, tensors), tensors, ops)
         relations, fields = make_relations(
-            freezer, self.ledger.notes, self.model, tensors, self.read
+            freezer, self.ledger.notes, self.modules, tensors, self.read
         )
         free = {group.axis.index for group in groups if group.pinned is None}
         kept = relevant(relations, free)
