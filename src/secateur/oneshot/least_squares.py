@@ -83,5 +83,16 @@ def _solved(sums: Sums, start_GFM: Tensor, ridge: float, free: int) -> Tensor:
     damping = held * (ridge * scale) + max(tiny, torch.finfo(torch.float64).tiny)
     damped_GFF = sums.xx_GFF + torch.diag(damping)
     change_GFM = sums.xy_GFM - sums.xx_GFF @ start_GFM
-    factor_GFF = torch.linalg.cholesky(damped_GFF)
-    return start_GFM + torch.cholesky_solve(change_GFM, factor_GFF)
+    return start_GFM + torch.cholesky_solve(change_GFM, _factor(damped_GFF))
+
+
+def _factor(square_GFF: Tensor) -> Tensor:
+    """The Cholesky factor; where rounding left a moment without one, of a little more diagonal."""
+    own_GFF = torch.diag_embed(square_GFF.diagonal(dim1=1, dim2=2))
+    factor_GFF: Tensor
+    factor_GFF, failed_G = torch.linalg.cholesky_ex(square_GFF)
+    for more in (1e-10, 1e-8, 1e-6, 1e-4):
+        if not failed_G.any():
+            break
+        factor_GFF, failed_G = torch.linalg.cholesky_ex(square_GFF + more * own_GFF)
+    return factor_GFF

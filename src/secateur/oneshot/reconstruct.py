@@ -28,14 +28,20 @@ from secateur.core.modes import evaluating
 from secateur.core.plan import Plan
 from secateur.criteria.contractions import Scaling, Use, showing_products
 from secateur.criteria.patches import rows_of, weight_of
+from secateur.criteria.running import run_batch
 from secateur.cut.apply import check_fingerprint
 from secateur.oneshot.kept_outputs import Kept, Parameters, kept_outputs, sources
 from secateur.oneshot.least_squares import Sums, fitted
+from secateur.oneshot.pairs import Pair, pair_at
 from secateur.oneshot.places import Place, places_of
+from secateur.oneshot.streams import streams_of
 from secateur.oneshot.walk import walks
 
 POSITIONS = 1 << 13
-"""Positions of a batch that a product is fitted to, about: neighbours in an image say the same."""
+"""Positions of a batch that a product is fitted to at most: neighbours in an image say the same."""
+PER_FEATURE = 8
+"""So many for each feature are enough, and `FEWEST`."""
+FEWEST = 1 << 9
 HELD = 4
 """Every fourth batch is held back to choose the ridge."""
 
@@ -62,15 +68,20 @@ def reconstruct_(
     with evaluating(small), evaluating(model), showing_products(small):
         places = [place for place in places_of(small, batches[0]) if place.name in names]
         there = {place: Place(names[place.name], place.number) for place in places}
+        added = streams_of(small, lambda: run_batch(small, batches[0]))
+        to = streams_of(model, lambda: run_batch(model, batches[0]))
+        both = {p: (added[p], to[there[p]]) for p in places if p in added and there[p] in to}
         with (
-            walks(small, batches, set(places)) as cut,
-            walks(model, batches, set(there.values())) as dense,
+            walks(small, batches, set(places), added) as cut,
+            walks(model, batches, set(there.values()), to) as dense,
         ):
             for place in places:
-                _fit_(
-                    _Layer(small, model, plan, place.name, names[place.name]),
-                    [(a.at(place), b.at(there[place])) for a, b in zip(cut, dense, strict=True)],
-                )
+                at = place, there[place]
+                pairs = [
+                    pair_at(two, at, number, both.get(place))
+                    for number, two in enumerate(zip(cut, dense, strict=True))
+                ]
+                _fit_(_Layer(small, model, plan, place.name, names[place.name]), pairs)
                 for walk in cut:
                     walk.change()
     return small
@@ -102,58 +113,60 @@ class _Layer:
             )
 
 
-Event = Use | Scaling
+def _fit_(layer: _Layer, pairs: Sequence[Pair]) -> None:
+    """Fit one weight to what happens at its place on each batch."""
+    for kind, fit_ in ((Use, _fit_product_), (Scaling, _fit_scaling_)):
+        found = [pair for pair in pairs if type(pair.cut) is type(pair.dense) is kind]
+        if found:
+            fit_(layer, found, len(pairs))
+            return
 
 
-def _fit_(layer: _Layer, events: Sequence[tuple[Event | None, Event | None]]) -> None:
-    """Fit one weight; events: what happens at its place in the cut and the dense model, for each
-    batch."""
-    products = [(k, a, b) for k, (a, b) in enumerate(events) if type(a) is type(b) is Use]
-    scalings = [(k, a, b) for k, (a, b) in enumerate(events) if type(a) is type(b) is Scaling]
-    if products:
-        _fit_product_(layer, products, len(events))
-    elif scalings:
-        _fit_scaling_(layer, scalings, len(events))
-
-
-def _fit_product_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: int) -> None:
+def _fit_product_(layer: _Layer, pairs: Sequence[Pair], batches: int) -> None:
     """Fit a weight, and the bias that its operator adds."""
-    _, first, dense = uses[0]
+    first: Any = pairs[0].cut
+    dense: Any = pairs[0].dense
     kept = kept_outputs(layer.plan, layer.dense_name, dense, first, of=layer.parameters)
     if kept is None:
         return
     start = _start(layer.small, first)
     sums: dict[bool, Sums] = {}
-    for number, cut, dense in uses:
-        wanted = _wanted(dense, kept)
+    for pair in pairs:
+        cut: Any = pair.cut
+        wanted = _wanted(pair, kept)
         if wanted.shape != cut.made.shape:
             continue  # routed elsewhere: the rows of the two are not the same
         layer.checked(cut.read, wanted)
-        own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
-        for x_GNF, y_GNM in rows_of(cut, wanted, limit=POSITIONS):
+        own = sums.setdefault(_is_held(pair.number, batches), Sums.zeros(*start.shape))
+        for x_GNF, y_GNM in rows_of(cut, wanted, limit=_enough(start.shape[1])):
             own.add(_with_ones(_wide(x_GNF), cut.bias), _wide(y_GNM))
     if False in sums:
         free = int(first.bias is not None)
         _write_(layer.small, first, fitted(sums[False], start, held=sums.get(True), free=free))
 
 
-def _fit_scaling_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: int) -> None:
+def _fit_scaling_(layer: _Layer, pairs: Sequence[Pair], batches: int) -> None:
     """Fit a scale for each element, and the bias that its operator adds.
 
     What comes out is linear in both, so the outputs are enough: ``a * made + c``.
     """
-    scale, bias = layer.parameters.cut, uses[0][1].bias
+    first: Any = pairs[0].cut
+    scale, bias = layer.parameters.cut, first.bias
     from_C = sources(layer.plan, layer.dense_name, of=layer.parameters)
     start = torch.zeros(scale.numel(), 1 + (bias is not None), 1, dtype=torch.float64)
     start[:, 0] = 1
     sums: dict[bool, Sums] = {}
-    for number, cut, dense in uses:
+    for pair in pairs:
+        cut: Any = pair.cut
+        dense: Any = pair.dense
         wanted = dense.made.index_select(-1, from_C.to(dense.made.device))
         if wanted.shape != cut.made.shape:
             continue
+        lacking = pair.lacking(from_C, -1)
+        wanted = wanted if lacking is None else wanted + lacking
         layer.checked(cut.made, wanted)
-        own = sums.setdefault(_is_held(number, batches), Sums.zeros(*start.shape))
-        every = max(1, wanted.numel() // wanted.shape[-1] // POSITIONS)
+        own = sums.setdefault(_is_held(pair.number, batches), Sums.zeros(*start.shape))
+        every = max(1, wanted.numel() // wanted.shape[-1] // _enough(start.shape[1]))
         made_CN1, wanted_CN1 = (
             _wide(t.flatten(0, -2)[::every]).T[:, :, None] for t in (cut.made, wanted)
         )
@@ -168,6 +181,10 @@ def _fit_scaling_(layer: _Layer, uses: Sequence[tuple[int, Any, Any]], batches: 
             shift = layer.small.get_parameter(bias)
             shift.mul_(factor.reshape(shift.shape))
             shift.add_(best[:, 1, 0].to(shift).reshape(shift.shape))
+
+
+def _enough(features: int) -> int:
+    return min(POSITIONS, max(FEWEST, PER_FEATURE * features))
 
 
 def _is_held(number: int, batches: int) -> bool:
@@ -197,11 +214,14 @@ def _dense_names(small: nn.Module, model: nn.Module, plan: Plan) -> dict[str, st
     return dense
 
 
-def _wanted(dense: Use, kept: Kept) -> Tensor:
-    """The dense layer's outputs that the cut layer is to make."""
+def _wanted(pair: Pair, kept: Kept) -> Tensor:
+    """What the cut layer is to make."""
+    dense: Any = pair.dense
     made = dense.made.index_select(1, kept.indices_M.to(dense.made.device))
     along = [1, -1, *(1 for _ in range(made.dim() - 2))]
-    return made * kept.factors_M.to(made).reshape(along)
+    wanted: Tensor = made * kept.factors_M.to(made).reshape(along)
+    lacking = pair.lacking(kept.indices_M, 1) if bool((kept.factors_M == 1).all()) else None
+    return wanted if lacking is None or lacking.shape != wanted.shape else wanted + lacking
 
 
 def _with_ones(x_GNF: Tensor, bias: str | None) -> Tensor:
