@@ -1,6 +1,6 @@
 """Accuracy at a budget: criteria, Torch-Pruning's criteria and whole roads on Fashion-MNIST.
 
-    python benchmarks/criteria_table.py [--seeds 0 1 2] [--macs 0.25 0.125] [--more] [--write]
+    python benchmarks/criteria_table.py [--seeds 0 1 2] [--macs 0.25 0.125] [--epochs 3] [--more]
 
 Every row starts from the same trained models, cuts them to the same share of their MACs and trains
 the same epochs on the same batches. A line for each finished run is kept in
@@ -11,6 +11,7 @@ runs/criteria_table.jsonl and not made again. Settings were chosen on the valida
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -42,23 +43,22 @@ from secateur.graph import trace
 from secateur.zoo.data import Data
 
 LINES = ROOT / "runs" / "criteria_table.jsonl"
-EPOCHS = 3
 MAIN = (
     ours("random", "uniform"),
     theirs("magnitude", "local"),
-    theirs("Taylor", "local"),
     ours("taylor", "global", FITTED_DISTILLED),
+    theirs("Taylor", "local"),
+    theirs("Hessian", "local"),
     ours("taylor", "global"),
     theirs("LAMP", "global"),
     theirs("magnitude", "global"),
-    theirs("Taylor", "global"),
     ours("l2", "uniform"),
-    ours("random", "uniform", FITTED_DISTILLED),
     theirs("magnitude", "local", DISTILLED),
+    ours("random", "uniform", FITTED_DISTILLED),
     ours("taylor", "global", FITTED),
-    ours("reconstruction", "global"),
     theirs("FPGM", "local"),
-    theirs("Hessian", "local"),
+    theirs("Taylor", "global"),
+    ours("reconstruction", "global"),
     ours("geometric_median", "uniform"),
 )
 """The rows that are made by default, the most telling first."""
@@ -86,37 +86,40 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--macs", type=float, nargs="+", default=[0.25, 0.125])
+    parser.add_argument("--epochs", type=int, default=3, help="of every row's recovery")
+    parser.add_argument("--rows", help="only rows whose name holds this, for example distilled")
     parser.add_argument("--more", action="store_true", help="all criteria under both selections")
     parser.add_argument("--write", action="store_true", help="only write the table anew")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    ways = tuple(dict.fromkeys(MAIN + (MORE if arguments.more else ())))
+    rows = dict.fromkeys(MAIN + (MORE if arguments.more else ()))
+    ways = [way for way in rows if (arguments.rows or "") in way.name]
     if not arguments.write:
-        run_missing(ways, arguments.seeds, arguments.macs)
-    known = {key(way, 0, 0.0)[0]: way for way in (*MAIN, *MORE)}
-    lines = [line for line in read() if line["key"][0] in known and line["key"][3] == EPOCHS]
-    write_results([Run(known[line["key"][0]], line) for line in lines], EPOCHS)
+        run_missing(ways, arguments.seeds, shares=arguments.macs, epochs=arguments.epochs)
+    known = {named(way): way for way in (*MAIN, *MORE)}
+    write_results([Run(known[line["key"][0]], line) for line in read() if line["key"][0] in known])
 
 
-def run_missing(ways: Sequence[Way], seeds: Sequence[int], shares: Sequence[float]) -> None:
+def run_missing(
+    ways: Sequence[Way], seeds: Sequence[int], *, shares: Sequence[float], epochs: int
+) -> None:
     """Make the runs that have no line yet; a row's seeds and budgets before the next row."""
     done, data = [line["key"] for line in read()], fashion_data()
     dense = {seed: train_dense(seed, data=data) for seed in seeds}
     teachers = {seed: Remembering(model) for seed, model in dense.items()}
-    for way in ways:
-        for seed in seeds:
-            for share in shares:
-                if key(way, seed, share) not in done:
-                    line = run(way, Task(dense[seed], teachers[seed], data, seed, share, EPOCHS))
-                    LINES.parent.mkdir(exist_ok=True)
-                    with LINES.open("a", encoding="utf-8") as file:
-                        file.write(json.dumps(line) + "\n")
-                    print(json.dumps(line), flush=True)
+    for way, seed, share in itertools.product(ways, seeds, shares):
+        if [named(way), seed, share, epochs] not in done:
+            line = run(way, Task(dense[seed], teachers[seed], data, seed, share, epochs))
+            LINES.parent.mkdir(exist_ok=True)
+            with LINES.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
 
 
-def key(way: Way, seed: int, share: float) -> list[Any]:
-    """What a line is kept under; the rate is part of it, so that other settings do not count."""
-    return [f"{way.name}, {RATES[way.road]:g}", seed, share, EPOCHS]
+def named(way: Way) -> str:
+    """What its lines are kept under; the rate is part of it, so that other settings do not
+    count."""
+    return f"{way.name}, {RATES[way.road]:g}"
 
 
 def read() -> list[dict[str, Any]]:
@@ -137,7 +140,7 @@ def run(way: Way, task: Task) -> dict[str, Any]:
     recovery_s = time.process_time() - started
     before, after = (cost(trace(m, EXAMPLE)) for m in (task.dense, model))
     return {
-        "key": key(way, task.seed, task.macs),
+        "key": [named(way), task.seed, task.macs, task.epochs],
         "macs": after.macs / before.macs,
         "params": after.params / before.params,
         "widths": [m.weight.shape[0] for m in model.modules() if isinstance(m, nn.Conv2d)],

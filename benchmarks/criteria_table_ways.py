@@ -52,7 +52,7 @@ class Way:
 
     @property
     def name(self) -> str:
-        """What its lines are kept under."""
+        """In words."""
         return f"{self.tool}, {self.criterion}, {self.selection}, {self.road}"
 
 
