@@ -7,8 +7,7 @@ ask hundreds of times. What is predicted here is what counting the cut model giv
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,11 +53,11 @@ class CostModel:
 
     def __init__(self, graph: Graph) -> None:
         table = self._table = SizeTable()
-        tensors = graph.tensors.values()
-        self._params = _terms(table, ((t.dims, 1) for t in tensors if t.is_parameter))
-        self._bytes = _terms(table, ((t.dims, t.itemsize) for t in tensors))
-        self._macs = _terms(table, ((term, 1) for op in graph.ops for term in op.macs))
-        self._inputs = _terms(table, _inputs(graph))
+        tensors = [(table.add_product(t.dims), t) for t in graph.tensors.values()]
+        self._params = _terms((slot, 1) for slot, t in tensors if t.is_parameter)
+        self._bytes = _terms((slot, t.itemsize) for slot, t in tensors)
+        self._macs = _terms((table.add_product(term), 1) for op in graph.ops for term in op.macs)
+        self._inputs = _terms((table.add_product(dims), size) for dims, size in _inputs(graph))
         self._steps = len(graph.ops)
         storages = _storages(graph, table)
         self._slots = np.array([storage.slot for storage in storages], np.int64)
@@ -94,11 +93,11 @@ class CostModel:
         return int(np.cumsum(change).max())
 
 
-def _terms(table: SizeTable, terms: Iterable[tuple[Sequence[Dim], int]]) -> _Terms:
-    """Equal products are evaluated once."""
-    weights: Counter[int] = Counter()
-    for dims, weight in terms:
-        weights[table.add_product(dims)] += weight
+def _terms(terms: Iterable[tuple[int, int]]) -> _Terms:
+    """A sum of slots and their weights; equal products are evaluated once."""
+    weights: dict[int, int] = {}
+    for slot, weight in terms:
+        weights[slot] = weights.get(slot, 0) + weight
     return _Terms(
         np.array(list(weights.keys()), dtype=np.int64),
         np.array(list(weights.values()), dtype=np.int64),
@@ -125,7 +124,11 @@ def _storages(graph: Graph, table: SizeTable) -> list[_Storage]:
 def _inputs(graph: Graph) -> list[tuple[tuple[Dim, ...], int]]:
     """Each model input with its bytes per element, found where an operator reads it."""
     itemsizes: dict[tuple[Dim, ...], int] = {}
-    for op in graph.ops:
-        for value in op.inputs:
-            itemsizes.setdefault(value.dims, value.itemsize)
+    wanted = set(graph.inputs)
+    for value in (value for op in graph.ops for value in op.inputs):
+        if value.dims in wanted:
+            itemsizes[value.dims] = value.itemsize
+            wanted.remove(value.dims)
+            if not wanted:
+                break
     return [(dims, itemsizes[dims]) for dims in graph.inputs if dims in itemsizes]

@@ -8,7 +8,7 @@ once, in blocks that stay in the processor's cache, and nothing of a tensor's si
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import torch
 from jaxtyping import Float64
@@ -16,12 +16,15 @@ from torch import Tensor
 
 Term = Callable[..., Tensor]
 """A pointwise function of a tensor that takes ``out=``."""
+Sums = dict[int, Float64[Tensor, " indices"]]
+"""By dimension, on the CPU."""
 _BLOCK = {"cpu": 1 << 18}
 """Elements of a block: a megabyte of float32."""
 _ELSEWHERE = 1 << 24
 _WIDEST = 1 << 20
 """Rows of more elements are walked one by one."""
 _SHORT = 1 << 17
+"""Elements that are read in less time than a call takes."""
 
 
 class Marginals:
@@ -31,27 +34,26 @@ class Marginals:
         self._term = term
         self._scratch: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
-    def __call__(self, tensor: Tensor) -> list[Float64[Tensor, " indices"]]:
-        """For each dimension of a tensor: the sum of the terms of each index, on the CPU.
+    def __call__(self, tensor: Tensor, dims: Collection[int]) -> Sums:
+        """For each of these dimensions of a tensor: the sum of the terms of each index.
 
         >>> of = Marginals(torch.square)
-        >>> [sums.tolist() for sums in of(torch.tensor([[1.0, 2.0], [3.0, 4.0]]))]
-        [[5.0, 25.0], [10.0, 20.0]]
+        >>> {k: v.tolist() for k, v in of(torch.tensor([[1.0, 2.0], [3.0, 4.0]]), {0, 1}).items()}
+        {0: [5.0, 25.0], 1: [10.0, 20.0]}
         """
         tensor = tensor.detach()
         if tensor.dim() < 2:
-            return [_terms(tensor, self._term).double().cpu()] * tensor.dim()
+            return {k: _terms(tensor, self._term).double().cpu() for k in dims}
         shape = tensor.shape
         if tensor.dim() > 2 and math.prod(shape[1:]) > _WIDEST:
-            parts = [self(part) for part in tensor]
+            inner = {0, *(k - 1 for k in dims if k)}
+            parts = [self(part, inner) for part in tensor]
             first = torch.stack([part[0].sum() for part in parts])
-            return [first, *(torch.stack(same).sum(0) for same in zip(*parts, strict=True))]
+            rest = {k + 1: torch.stack([part[k] for part in parts]).sum(0) for k in inner}
+            return {k: first if k == 0 else rest[k] for k in dims}
         first, rest = self._two_sums(tensor)
         inner = rest.view(shape[1:])
-        if inner.dim() == 1:
-            return [first.cpu(), inner.cpu()]
-        others = (_all_but(k, inner.dim()) for k in range(inner.dim()))
-        return [first.cpu(), *(inner.sum(dims).cpu() for dims in others)]
+        return {k: (_all_but(k - 1, inner) if k else first).cpu() for k in dims}
 
     def _two_sums(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of the terms of each row, and of each column, of a tensor seen as a matrix."""
@@ -103,8 +105,9 @@ def terms_of(vectors: Mapping[str, Tensor], term: Term) -> dict[str, Float64[Ten
     return found
 
 
-def _all_but(k: int, n: int) -> list[int]:
-    return [other for other in range(n) if other != k]
+def _all_but(k: int, sums: Tensor) -> Tensor:
+    others = [other for other in range(sums.dim()) if other != k]
+    return sums.sum(others) if others else sums
 
 
 def _terms(tensor: Tensor, term: Term, out: Tensor | None = None) -> Tensor:

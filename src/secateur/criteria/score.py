@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from types import ModuleType
 from typing import Any
 
@@ -124,17 +125,21 @@ def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict
         for name, kind in graph.tensors.items()
         if kind.is_parameter and len(kind.dims) == 1 and is_short(tensors[name])
     }
-    known = {name: [sums] for name, sums in terms_of(vectors, rule.TERM).items()}
+    known = {name: {0: sums} for name, sums in terms_of(vectors, rule.TERM).items()}
     marginals, scores = Marginals(rule.TERM), {}
+    own = {group.id: _members(graph, group, tensors) for group in graph.free}
+    dims: dict[str, set[int]] = {}
+    for member in chain.from_iterable(own.values()):
+        dims.setdefault(member.tensor, set()).add(member.dim)
     for group in graph.free:
-        members = _members(graph, group, tensors)
+        members = own[group.id]
         if not members:
             continue
         total_U = torch.zeros(group.size, dtype=torch.float64)
         for member in members:
             name = member.tensor
             if name not in known:
-                known[name] = marginals(tensors[name])
+                known[name] = marginals(tensors[name], dims[name])
             dim = graph.tensors[name].dims[member.dim]
             if dim == (group.axis,):
                 total_U += known[name][member.dim]
@@ -143,9 +148,13 @@ def _sums(rule: ModuleType, graph: Graph, tensors: Mapping[str, Tensor]) -> dict
                 total_U += rows.sum(1)
         scores[group.id] = total_U ** (1 / rule.POWER)
     # a finite sum is one of finite numbers, so only the other tensors are looked at again
-    sound = {name for name, sums in known.items() if math.isfinite(sums[0].sum())}
+    sound = {name for name, sums in known.items() if _is_finite(sums)}
     check_finite(graph, tensors, known=sound)
     return scores
+
+
+def _is_finite(sums: Mapping[int, Tensor]) -> bool:
+    return math.isfinite(next(iter(sums.values())).sum())
 
 
 def _scores(

@@ -30,7 +30,7 @@ from secateur.graph.attributes import tagged_reads
 from secateur.graph.call import OpCall, dims_of, set_dims
 from secateur.graph.dispatch import Recorder, Recording
 from secateur.graph.sized_ints import Ledger, LiveSize
-from secateur.graph.snapshot import leaves_of, restored, swap_in
+from secateur.graph.snapshot import evaluate_, leaves_of, restored, swap_in
 from secateur.graph.types import Atom, Dims, Product, concat, fresh_all, leading, parts_of, resolve
 
 _RENORMALISING = frozenset(
@@ -64,7 +64,7 @@ def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) ->
         for leaf in leaves.values():
             set_dims(leaf.stand_in, types.thawed(graph.tensors[leaf.names[0]].dims))
         swap_in(modules, leaves)
-        reference.eval()
+        evaluate_(modules)
         for tensor in tensors_in((args, kwargs)):
             set_dims(tensor, fresh_all(tensor.shape))
         recorder = _Renormalising(types, {id(leaf.stand_in) for leaf in leaves.values()})

@@ -25,6 +25,8 @@ from secateur.graph.sized_ints import Ledger, LiveSize, Note, SizedInt, location
 from secateur.graph.types import leading, pin, size_of, split
 
 _GATEKEEPERS = ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+_ASKING = frozenset("dim is_floating_point is_complex is_contiguous element_size".split())
+"""What a tensor answers without an operator, and nothing with a size in it."""
 _ATTENTION = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
 _SCALARS = frozenset(
     "mul mul_ div div_ true_divide pow add add_ sub sub_ rsub fill_ full tensor as_tensor "
@@ -53,6 +55,8 @@ class Arrivals(TorchFunctionMode):
         if name == "__get__":
             result = func(*args, **kwargs)
             return self._tagged_shape(args[0], result) if isinstance(result, torch.Size) else result
+        if name in _ASKING:
+            return func(*args, **kwargs)
         if name in GATES:
             return self._recurrent(func, name, args)
         if name == "scaled_dot_product_attention":

@@ -129,6 +129,16 @@ def swap_in(modules: NamedModules, leaves: Mapping[int, Leaf]) -> None:
             ]
 
 
+def evaluate_(modules: NamedModules) -> None:
+    """Put the modules in evaluation mode, the first by its own method where any has one."""
+    kinds = {type(module) for _, module in modules}
+    if any(k.train is not nn.Module.train or k.eval is not nn.Module.eval for k in kinds):
+        modules[0][1].eval()
+        return
+    for _, module in modules:
+        module.__dict__["training"] = False  # `nn.Module.__setattr__` looks at much first
+
+
 def on_meta(value: Any) -> Any:
     """An input for the trace: floats on meta, everything else a copy with its values."""
     if not isinstance(value, Tensor):

@@ -34,7 +34,7 @@ from secateur.graph.freeze import Freezer, make_groups, make_relations, relevant
 from secateur.graph.numbering import pin_numbers
 from secateur.graph.scales import Site, tagged_roots
 from secateur.graph.sized_ints import Ledger, sized_number
-from secateur.graph.snapshot import Leaf, leaves_of, on_meta, restored, swap_in
+from secateur.graph.snapshot import Leaf, evaluate_, leaves_of, on_meta, restored, swap_in
 from secateur.graph.types import Dims, fresh_all, pin
 from secateur.graph.unreached import pin_unreached
 
@@ -113,7 +113,7 @@ class _Trace:
             for leaf in leaves.values():
                 set_dims(leaf.stand_in, fresh_all(leaf.stand_in.shape))
             swap_in(self.modules, leaves)
-            self.model.eval()
+            evaluate_(self.modules)
             stand_ins = {id(leaf.stand_in) for leaf in leaves.values()}
             names = {id(le.stand_in): le.names[0] for le in leaves.values() if le.is_parameter}
             self._forward(args, kwargs, stand_ins)
