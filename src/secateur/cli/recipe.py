@@ -27,6 +27,7 @@ Position = tuple[int, int]
 """Line and column, both from 1."""
 
 MISSING_KEY = {"missing", "missing_argument"}
+NO_SECTION = {"dataclass_type", "dataclass_exact_type"}
 NUMBERS = {"tag:yaml.org,2002:int", "tag:yaml.org,2002:float"}
 
 
@@ -178,6 +179,11 @@ def _explain(problem: ErrorDetails, sources: _Sources) -> str:
     key = str(next(iter(reversed(sources.known(location) or location)), "recipe"))
     if problem["type"] in MISSING_KEY:
         return f"{sources.where(location)}{location[-1]!r} is missing; write `{location[-1]}: ...`"
+    if problem["type"] in NO_SECTION:
+        return (
+            f"{sources.where(location)}{problem['input']!r} is no section; write a name with "
+            "`key: value` lines below, for example `recover: {epochs: 5}`"
+        )
     # a check over a whole section names the key that it refuses
     words = (word.rstrip(":,;") for word in said.split())
     inner = next((word for word in words if sources.known((*location, word))[-1:] == (word,)), None)

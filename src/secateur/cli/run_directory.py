@@ -164,9 +164,10 @@ def read_scores(path: Path) -> dict[str, Tensor]:
 
 
 def _reopen(directory: RunDirectory, settings: Mapping[str, Any], *, redo: bool) -> None:
-    if not directory.took_long:  # nothing hangs on the old settings
-        _remove_from(directory, 1)
-        _write_settings(directory, settings)
+    if not directory.took_long:  # nothing hangs on the settings before, readable or not
+        if not _are_settings_of(directory, settings):
+            _remove_from(directory, 1)
+            _write_settings(directory, settings)
         return
     change = changes(_settings_of(directory), settings)
     if change is None:
@@ -178,6 +179,13 @@ def _reopen(directory: RunDirectory, settings: Mapping[str, Any], *, redo: bool)
         )
     _remove_from(directory, change.first)
     _write_settings(directory, settings)
+
+
+def _are_settings_of(directory: RunDirectory, settings: Mapping[str, Any]) -> bool:
+    try:
+        return changes(_settings_of(directory), settings) is None
+    except StorageError:
+        return False
 
 
 def _what_to_type(change: Change) -> str:
