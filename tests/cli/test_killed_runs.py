@@ -1,4 +1,4 @@
-"""A run of several stages that is killed, again and again, ends with the bits of one that was not."""
+"""A run of several stages that is killed, over and over, ends with the bits of one that was not."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,87 @@ def test_idx_files_that_are_wrong(mnist: Path) -> None:
     path.unlink()
     with pytest.raises(ValueError, match="holds neither t10k-images"):
         load_data(f"idx:{mnist}")
+
+
+MODULE = """
+import torch
+from secateur.zoo.data import load_data
+
+x, y = torch.randn(40, 3), torch.arange(40) % 2
+
+
+def pair():
+    return x, y
+
+
+def three():
+    return (x[:20], y[:20]), (x[20:30], y[20:30]), (x[30:], y[30:].to(torch.int8))
+
+
+def ready():
+    return load_data("digits")
+
+
+def asks(folder):
+    return x, y
+
+
+def inputs():
+    return x
+
+
+def unequal():
+    return x, y[:7]
+
+
+def real():
+    return x, y.float()
+
+
+def negative():
+    return x, y - 1
+
+
+def few():
+    return x[:2], y[:2]
+"""
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_data.py").write_text(MODULE, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_data", raising=False)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+
+@pytest.mark.usefixtures("own")
+def test_data_of_ones_own() -> None:
+    one, same, other = (load_data("my_data:pair", seed=seed) for seed in (0, 0, 1))
+    assert [len(part) for part in (one.train, one.validation, one.test)] == [28, 4, 8]
+    assert (one.name, one.input_shape, one.classes) == ("pair", (3,), 2)
+    assert torch.equal(one.test.tensors[0], same.test.tensors[0])
+    assert not torch.equal(one.test.tensors[0], other.test.tensors[0])
+    three = load_data("my_data:three")
+    assert [len(part) for part in (three.train, three.validation, three.test)] == [20, 10, 10]
+    assert three.test.tensors[1].dtype == torch.int64
+    assert load_data("my_data:ready").name == "digits"
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("my_dta:pair", "no Python module 'my_dta'.*data sets are digits and idx"),
+        ("my_data:pear", "did you mean 'pair'"),
+        ("my_data:asks", r"needs arguments \['folder'\]"),
+        ("my_data:inputs", r"returned a tensor of shape \(40, 3\); it must return \(inputs"),
+        ("my_data:unequal", r"tuple of \(a tensor of shape \(40, 3\), a tensor of shape \(7,\)\)"),
+        ("my_data:real", "labels of type torch.float32; they must be class indices"),
+        ("my_data:negative", "class indices from 0"),
+        ("my_data:few", "no sample for the validation split"),
+    ],
+)
+def test_data_of_ones_own_that_is_wrong(spec: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_data(spec)

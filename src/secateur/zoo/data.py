@@ -1,7 +1,8 @@
-"""Data by specification: `digits`, or `idx:FOLDER` for files in MNIST's format.
+"""Data by specification: `digits`, `idx:FOLDER` for files in MNIST's format, or
+`python.module:callable` for data of one's own.
 
 Splits are made once from a seed, so that every run and every comparison sees the same test split.
-The word before the colon is the file in `datasets/` that loads it.
+The word before the colon is the file in `datasets/` that loads it, or a Python module.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ class Data:
 
 def load_data(spec: str, *, seed: int = 0) -> Data:
     """The data set that `spec` names. Raises: ValueError that lists what there is."""
-    word, _, rest = spec.partition(":")
+    word, colon, rest = spec.partition(":")
+    known = lookup.names(DATASETS)
+    if colon and word not in known:
+        from secateur.zoo import own_data
+
+        return own_data.load(spec, seed=seed, known=" and ".join(known))
     data: Data = lookup.find(DATASETS, word, kind="data set").load(rest, seed=seed)
     return data
 

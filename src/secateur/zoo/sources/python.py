@@ -6,22 +6,18 @@ a saved cut is loaded, so it should build the same architecture each time.
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from secateur.zoo.loaded import LoadedModel, LoadOptions, unknown
+from secateur.zoo.loaded import LoadedModel, LoadOptions
+from secateur.zoo.own_code import find_callable
 
 
 def load(rest: str, options: LoadOptions) -> LoadedModel:
     """Import the module (the working directory counts) and call the callable."""
-    callable_ = _find(rest)
+    callable_ = find_callable(rest, kind="model source", known="torchvision, timm and hf")
 
     def build() -> Any:
         with torch.random.fork_rng(devices=[]):
@@ -49,32 +45,3 @@ def load(rest: str, options: LoadOptions) -> LoadedModel:
         return rebuilt
 
     return LoadedModel(model, example, model_fn, rest.rpartition(":")[2])
-
-
-def _find(rest: str) -> Callable[[], Any]:
-    module_name, _, name = rest.partition(":")
-    working = str(Path.cwd())
-    if working not in sys.path:
-        sys.path.insert(0, working)  # as `python -m` does, and a console script does not
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise
-        raise ValueError(
-            f"there is no Python module {module_name!r}, and {module_name!r} is no model source; "
-            "sources are torchvision, timm and hf; a module must be importable from here"
-        ) from error
-    found = getattr(module, name, None)
-    if found is None:
-        raise unknown(f"name in {module_name}", name, [n for n in vars(module) if n[0] != "_"])
-    required = [
-        parameter.name
-        for parameter in inspect.signature(found).parameters.values()
-        if parameter.default is parameter.empty
-        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    ]
-    if required:
-        raise ValueError(f"{rest} needs arguments {required}; give a function that takes none")
-    callable_: Callable[[], Any] = found
-    return callable_
