@@ -14,9 +14,12 @@ import torch
 from small_models import batches, made, removed
 from torch import Tensor, nn
 
+from secateur import trace
+from secateur.cost.counted import cost
 from secateur.criteria.curvature import PROBES
 from secateur.criteria.matrices import generator_of
 from secateur.criteria.next_layers import RIDGE
+from secateur.criteria.sensitivity import DEPTHS
 
 Weights = dict[str, Tensor]
 LOSS = nn.functional.cross_entropy
@@ -248,41 +251,107 @@ def wanda(name, graph, group, unit) -> float:
     return sum(float((w.abs() * x).sum()) for (_, w), (_, x) in parts)
 
 
+def damped_rows(x: Tensor) -> Tensor:
+    """Rows of a scaled identity below the data are the ridge, and a diagonal what is not trusted of
+    the data."""
+    ridge = RIDGE * float((x * x).sum()) / x.shape[1]
+    trusted = len(x) / (len(x) + x.shape[1])
+    return torch.cat(
+        [
+            math.sqrt(trusted) * x,
+            torch.diag(((1 - trusted) * (x * x).sum(0)).sqrt()),
+            math.sqrt(ridge) * torch.eye(x.shape[1]),
+        ]
+    )
+
+
+def features_of(name: str, group, layer: str, units: list[int]) -> list[int]:
+    """Which inputs of a layer are those units."""
+    start, stop = READERS[name, group.id][layer]
+    each = (stop - start) // group.size
+    if group.id.endswith(".2"):  # the second factor of (heads, width of a head)
+        return [k for unit in units for k in range(start, stop)[unit :: group.size]]
+    return [k for unit in units for k in range(start + unit * each, start + (unit + 1) * each)]
+
+
+def readers_of(name: str, group) -> list[str]:
+    """A depthwise convolution's own outputs go with the unit."""
+    return [layer for layer in READERS[name, group.id] if layer != "depthwise"]
+
+
+def made_up(name: str, group, layer: str, units: list[int]) -> tuple[float, Tensor]:
+    """The least relative error of a layer without units, and its weights then: the best that the
+    other inputs can do, found by least squares over all positions."""
+    x = inputs_of(name)[layer].T
+    weight = made(name).get_submodule(layer).weight.detach().flatten(1).T.clone()
+    rows, own = damped_rows(x), features_of(name, group, layer, units)
+    rest = [k for k in range(x.shape[1]) if k not in own]
+    gone = rows[:, own] @ weight[own]
+    best = torch.linalg.lstsq(rows[:, rest], gone).solution
+    error = float((gone - rows[:, rest] @ best).square().sum())
+    size = float((x @ weight).square().sum())
+    weight[rest] += best
+    weight[own] = 0
+    return error / size, weight
+
+
 def reconstruction(name, graph, group, unit) -> float:
-    """The best that the other inputs can do, found by least squares over all positions; rows of a
-    scaled identity below the data are the ridge, and a diagonal what is not trusted of the data."""
-    model, total = made(name), 0.0
-    for layer, (start, stop) in READERS[name, group.id].items():
-        if layer == "depthwise":
-            continue  # its own outputs go with the unit
-        x = inputs_of(name)[layer].T
-        weight = model.get_submodule(layer).weight.detach().flatten(1).T
-        ridge = RIDGE * float((x * x).sum()) / x.shape[1]
-        trusted = len(x) / (len(x) + x.shape[1])
-        rows = torch.cat(
-            [
-                math.sqrt(trusted) * x,
-                torch.diag(((1 - trusted) * (x * x).sum(0)).sqrt()),
-                math.sqrt(ridge) * torch.eye(x.shape[1]),
-            ]
+    return sum(made_up(name, group, layer, [unit])[0] for layer in readers_of(name, group))
+
+
+def error_without(name: str, group, units: list[int]) -> float:
+    """What the model returns with units taken out and made up for, against what it did."""
+    model, whole, lost, size = made(name), made(name), 0.0, 0.0
+    with torch.no_grad():
+        for layer in readers_of(name, group):
+            weight = model.get_submodule(layer).weight
+            weight.copy_(made_up(name, group, layer, units)[1].T.reshape(weight.shape))
+        for x, _ in batches():
+            lost += float((model(x) - whole(x)).square().sum())
+            size += float(whole(x).square().sum())
+    return lost / size
+
+
+@cache
+def slopes(name: str, group) -> dict[int, float]:
+    """Of each unit the slope of the lower convex hull of the error over what is saved."""
+
+    def local(units: list[int]) -> float:
+        return sum(made_up(name, group, layer, units)[0] for layer in readers_of(name, group))
+
+    order: list[int] = []
+    while len(order) < group.size:
+        left = [unit for unit in range(group.size) if unit not in order]
+        order.append(min(left, key=lambda unit: local([*order, unit])))
+    errors, depths = [0.0], {0: 0.0}
+    for share in DEPTHS:
+        count = max(1, round(share * group.size))
+        depths[count] = error_without(name, group, order[:count])
+    marks = sorted(depths)
+    for gone in range(1, group.size + 1):
+        upper = min((m for m in marks if m >= gone), default=marks[-1])
+        lower = max(m for m in marks if m < upper)
+        a, b, here = (local(order[:n]) if n else 0.0 for n in (lower, upper, gone))
+        errors.append(depths[lower] + (depths[upper] - depths[lower]) * (here - a) / (b - a))
+    graph = trace(made(name), batches()[0][0])
+    macs = [cost(graph, {group.axis.index: group.size - n}).macs for n in range(group.size + 1)]
+    saved = [1 - left / macs[0] for left in macs]
+    return {
+        order[n - 1]: max(
+            min((errors[j] - errors[i]) / (saved[j] - saved[i]) for j in range(n, group.size + 1))
+            for i in range(n)
         )
-        each = (stop - start) // group.size
-        inner = group.id.endswith(".2")
-        own = (
-            range(start, stop)[unit :: group.size]
-            if inner
-            else range(start + unit * each, start + (unit + 1) * each)
-        )
-        rest = [k for k in range(x.shape[1]) if k not in own]
-        gone = rows[:, list(own)] @ weight[list(own)]
-        best = torch.linalg.lstsq(rows[:, rest], gone).solution
-        error = float((gone - rows[:, rest] @ best).square().sum())
-        total += error / float((x @ weight).square().sum())
-    return total
+        for n in range(1, group.size + 1)
+    }
+
+
+def output_error(name, graph, group, unit) -> float:
+    return slopes(name, group)[unit]
 
 
 REFERENCES = {
     "reconstruction": reconstruction,
+    "output_error": output_error,
     "wanda": wanda,
     "activation_mean": activation_mean,
     "apoz": apoz,

@@ -64,12 +64,12 @@ def test_the_groups_have_every_kind_of_member(graphs) -> None:
 @pytest.mark.parametrize("criterion", UNITS)
 def test_criterion_says_what_it_needs(criterion) -> None:
     module = find("secateur.criteria", criterion, kind="criterion")
-    others = {"weights", "norm_scale", "activations", "input_moments"}
+    others = {"weights", "norm_scale", "activations", "input_moments", "outputs"}
     assert not module.NEEDS - others - set(KINDS)
     if hasattr(module, "importance"):
         assert module.POWER > 0
     else:
-        assert hasattr(module, "of_group") or hasattr(module, "error")
+        assert any(hasattr(module, name) for name in ("of_group", "error", "rise"))
     assert module.__doc__
     if criterion not in {"random", "gradient"}:
         assert "Source:" in module.__doc__ and ("arXiv" in module.__doc__)

@@ -14,6 +14,7 @@ its name; a criterion sees matrices and statistics, never operator types.
 "norm_scale"        nothing more, but only scales of normalisations count as weights
 "activations"       statistics of each unit's activations (`Context.activations`)
 "input_moments"     second moments of what the next layers read
+"outputs"           what the model's outputs lose as a group loses units, measured
 "stream"            what goes into a residual block and what comes out
 =================== ==============================================================================
 
@@ -29,6 +30,7 @@ A criterion has some of these functions.
   is the largest. A member without evidence is left out.
 - `of_group(matrices, context)`: one number per unit of a group, where it is not such a sum.
 - `error(weights, residuals)`: of one next layer's outputs, per unit ("input_moments").
+- `rise(errors, saved)`: per unit, in the order in which they go ("outputs").
 - `change(given, returned)`: one number per position of a block's "stream".
 
 Higher stays. Where ``importance ** POWER`` is a sum of one term for each weight that can be written
@@ -37,5 +39,5 @@ into a buffer, `TERM` gives it, and scoring reads each weight once.
 
 NOT_EXTENSIONS = frozenset(
     "activations blocks contractions curvature evidence gradients input_norms marginals matrices "
-    "moments next_layers patches running scales score sound synaptic".split()
+    "moments next_layers patches removal running scales score sensitivity sound synaptic".split()
 )

@@ -6,7 +6,7 @@ of all layers would not fit into `BYTES` together. Layers that read one tensor s
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -38,9 +38,9 @@ class Moment:
 
 
 def input_moments(
-    model: nn.Module, data: Iterable[Any], names: Container[str]
+    model: nn.Module, data: Iterable[Any], wanted: Callable[[Use], bool]
 ) -> Iterator[dict[Part, Moment]]:
-    """Moments of what the named weights read, as many at a time as fit into `BYTES`.
+    """Moments of what the wanted weights read, as many at a time as fit into `BYTES`.
 
     Raises: ScoreError when there is no batch, or something read is NaN or infinite.
     """
@@ -48,7 +48,7 @@ def input_moments(
     sizes: dict[Part, int] = {}
 
     def measure(use: Use) -> None:
-        if use.name in names:
+        if wanted(use):
             groups, features = _shape(use)
             sizes[part_of(use)] = groups * features * features * 8
 

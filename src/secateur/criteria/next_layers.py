@@ -9,7 +9,8 @@ U units, R features of one unit, M outputs, F features of all units, G groups of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from secateur.criteria.contractions import Use
 from secateur.criteria.matrices import parameter_members
 from secateur.criteria.moments import Moment, input_moments
 from secateur.criteria.patches import weight_of
+from secateur.criteria.removal import Reader
 
 RIDGE = 1e-2
 """Added to the moments' diagonal, as a part of its mean."""
@@ -36,26 +38,72 @@ def errors_of_next_layers(
 
     Raises: ScoreError when no weight reads any group, and for unsound data.
     """
+    scores: dict[str, Tensor] = {}
+    for group, moment, dims in _read_groups(graph, model, data):
+        error_U = _relative_errors(moment, dims, group.axis, error_of)
+        scores[group.id] = scores.get(group.id, 0) + error_U
+    if not scores:
+        raise _unread()
+    return {group.id: scores[group.id] for group in graph.free if group.id in scores}
+
+
+@dataclass(frozen=True)
+class GroupReader:
+    """A part of a weight that reads a group: one of its groups' matrices, as a `Reader`."""
+
+    use: Use
+    number: int
+    reader: Reader
+
+
+def readers_of(graph: Graph, model: nn.Module, data: Iterable[Any]) -> dict[str, list[GroupReader]]:
+    """For each free group that weights read: those that do.
+
+    Raises: ScoreError when no weight reads any group, and for unsound data.
+    """
+    found: dict[str, list[GroupReader]] = {}
+    for group, moment, dims in _read_groups(graph, model, data):
+        indices_UR = _features(dims, group.axis, _taps(moment.use))
+        weight_GFM = weight_of(moment.use).detach().to("cpu", torch.float64)
+        for k, (square_FF, weight_FM) in enumerate(zip(moment.square_GFF, weight_GFM, strict=True)):
+            size = float((weight_FM * (square_FF @ weight_FM)).sum())
+            if size > 0:
+                damped_FF = _damped(square_FF, moment.positions)
+                reader = Reader(damped_FF, weight_FM, indices_UR, size)
+                found.setdefault(group.id, []).append(GroupReader(moment.use, k, reader))
+    if not found:
+        raise _unread()
+    return found
+
+
+def _read_groups(
+    graph: Graph, model: nn.Module, data: Iterable[Any]
+) -> Iterator[tuple[Group, Moment, Dim]]:
+    """Each free group with each part of a weight that sums over its axis."""
     parameters = dict(model.named_parameters())
     readers: dict[Member, list[Group]] = {}
     for group in graph.free:
         for member in parameter_members(graph, group):
             readers.setdefault(member, []).append(group)
-    scores: dict[str, Tensor] = {}
-    for moments in input_moments(model, data, {member.tensor for member in readers}):
-        for (name, *_), moment in moments.items():
-            dim = _read_dim(moment.use, parameters[name])
-            for group in [] if dim is None else readers.get(Member(name, dim), []):
-                assert dim is not None
-                dims = graph.tensors[name].dims[dim]
-                error_U = _relative_errors(moment, dims, group.axis, error_of)
-                scores[group.id] = scores.get(group.id, 0) + error_U
-    if not scores:
-        raise ScoreError(
-            "no group of this model that may lose units is read by a weight, so no next layer can "
-            "tell what a unit is worth; use a criterion such as 'l2'"
-        )
-    return {group.id: scores[group.id] for group in graph.free if group.id in scores}
+
+    def read(use: Use) -> Member | None:
+        dim = _read_dim(use, parameters[use.name])
+        member = None if dim is None else Member(use.name, dim)
+        return member if member in readers else None
+
+    for moments in input_moments(model, data, lambda use: read(use) is not None):
+        for moment in moments.values():
+            place = read(moment.use)
+            assert place is not None
+            for group in readers[place]:
+                yield group, moment, graph.tensors[place.tensor].dims[place.dim]
+
+
+def _unread() -> ScoreError:
+    return ScoreError(
+        "no group of this model that may lose units is read by a weight, so no next layer can "
+        "tell what a unit is worth; use a criterion such as 'l2'"
+    )
 
 
 def _read_dim(use: Use, parameter: Tensor) -> int | None:
@@ -66,8 +114,7 @@ def _read_dim(use: Use, parameter: Tensor) -> int | None:
 def _relative_errors(moment: Moment, dim: Dim, axis: Axis, error_of: ErrorOf) -> Tensor:
     """The squared error of one layer's outputs when each unit goes, over their squared size."""
     weight_GFM = weight_of(moment.use).detach().to("cpu", torch.float64)
-    taps = moment.use.weight[0, 0].numel() if moment.use.window is not None else 1
-    indices_UR = _features(dim, axis, taps)
+    indices_UR = _features(dim, axis, _taps(moment.use))
     total_U = torch.zeros(axis.size, dtype=torch.float64)
     size = 0.0
     for square_FF, weight_FM in zip(moment.square_GFF, weight_GFM, strict=True):
@@ -75,6 +122,10 @@ def _relative_errors(moment: Moment, dim: Dim, axis: Axis, error_of: ErrorOf) ->
         total_U += error_of(weight_FM[indices_UR], residual_URR)
         size += float((weight_FM * (square_FF @ weight_FM)).sum())
     return total_U / size if size > 0 else total_U
+
+
+def _taps(use: Use) -> int:
+    return use.weight[0, 0].numel() if use.window is not None else 1
 
 
 def _features(dim: Dim, axis: Axis, taps: int) -> Tensor:
@@ -85,7 +136,16 @@ def _features(dim: Dim, axis: Axis, taps: int) -> Tensor:
 
 
 def _residuals(square_FF: Tensor, indices_UR: Tensor, positions: int) -> Tensor:
-    """The moment of what of each unit's features the others cannot take over.
+    """The moment of what of each unit's features the others cannot take over."""
+    damped_FF = _damped(square_FF, positions)
+    inverse_FF = torch.cholesky_inverse(torch.linalg.cholesky(damped_FF))
+    own_URR = inverse_FF[indices_UR[:, :, None], indices_UR[:, None, :]]
+    residual_URR: Tensor = torch.linalg.inv(own_URR)
+    return residual_URR
+
+
+def _damped(square_FF: Tensor, positions: int) -> Tensor:
+    """A moment that can be inverted.
 
     Fewer positions than features would let the others take over everything, so what features have
     in common counts the less the fewer positions there were.
@@ -93,8 +153,4 @@ def _residuals(square_FF: Tensor, indices_UR: Tensor, positions: int) -> Tensor:
     own_F = square_FF.diagonal()
     trusted = positions / (positions + len(own_F))
     ridge = RIDGE * float(own_F.mean()) or 1.0
-    damped = trusted * square_FF + torch.diag((1 - trusted) * own_F + ridge)
-    inverse_FF = torch.cholesky_inverse(torch.linalg.cholesky(damped))
-    own_URR = inverse_FF[indices_UR[:, :, None], indices_UR[:, None, :]]
-    residual_URR: Tensor = torch.linalg.inv(own_URR)
-    return residual_URR
+    return trusted * square_FF + torch.diag((1 - trusted) * own_F + ridge)

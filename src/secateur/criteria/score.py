@@ -38,6 +38,7 @@ from secateur.criteria.matrices import (
 )
 from secateur.criteria.next_layers import errors_of_next_layers
 from secateur.criteria.scales import only_scales
+from secateur.criteria.sensitivity import errors_of_outputs
 from secateur.criteria.sound import check_finite, check_present
 from secateur.criteria.synaptic import ones_for
 
@@ -80,9 +81,11 @@ def score(
     check_finite(graph, tensors)
     if "activations" in rule.NEEDS:
         return _by_activations(rule, graph, model, criterion=criterion, data=data, seed=seed)
-    if "input_moments" in rule.NEEDS:
+    if rule.NEEDS & {"input_moments", "outputs"}:
         if data is None:
             raise needs_data(criterion, with_loss=False)
+        if "outputs" in rule.NEEDS:
+            return errors_of_outputs(graph, model, data, rule.rise)
         return errors_of_next_layers(graph, model, data, rule.error)
     if "norm_scale" in rule.NEEDS:
         graph = only_scales(graph)

@@ -2,12 +2,13 @@
 
 Layer by layer, from the inputs to the outputs, every weight of the cut model is fitted by least
 squares so that, on the inputs that it gets in the cut model as fitted so far, it makes what the
-dense layer made on the dense inputs. So errors do not pile up. Normalisations get scales and
-biases in the same way. Calibration data are enough; there are no labels and no training.
+dense layer made on the dense inputs. So errors do not pile up. Where the outputs are added to a
+stream they also make up for what the cut model's stream lacks by then. Normalisations get scales
+and biases in the same way. Calibration data are enough; there are no labels and no training.
 
 Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, equation
-5, arXiv 1707.06168 (least squares on the outputs of the dense layer, from the inputs of the pruned
-one). Deviations: a ridge towards the weights that were kept, chosen on a quarter of the batches;
+5 and section 3.3, arXiv 1707.06168 (least squares on the outputs of the dense layer, from the
+inputs of the pruned one; at the end of a residual branch on what the sum lacks). Deviations: a ridge towards the weights that were kept, chosen on a quarter of the batches;
 biases and normalisations are fitted as well, and every layer behind the first cut, whether or not
 it lost inputs.
 """
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,12 +70,17 @@ def reconstruct_(
     with evaluating(small), evaluating(model), showing_products(small):
         places = [place for place in places_of(small, batches[0]) if place.name in names]
         there = {place: Place(names[place.name], place.number) for place in places}
-        added = streams_of(small, lambda: run_batch(small, batches[0]))
-        to = streams_of(model, lambda: run_batch(model, batches[0]))
-        both = {p: (added[p], to[there[p]]) for p in places if p in added and there[p] in to}
+        added = [streams_of(each, partial(run_batch, each, batches[0])) for each in (small, model)]
+        both = {
+            place: (added[0][place], added[1][there[place]])
+            for place in places
+            if place in added[0] and there[place] in added[1]
+        }
+        besides = {place: two[0] for place, two in both.items()}
+        dense_besides = {there[place]: two[1] for place, two in both.items()}
         with (
-            walks(small, batches, set(places), added) as cut,
-            walks(model, batches, set(there.values()), to) as dense,
+            walks(small, batches, set(places), besides) as cut,
+            walks(model, batches, set(there.values()), dense_besides) as dense,
         ):
             for place in places:
                 at = place, there[place]
