@@ -47,3 +47,12 @@ def test_the_recipe(folder: Path) -> None:
     assert pruned["macs"] <= 0.5 * dense["macs"]
     assert pruned["accuracy"] >= dense["accuracy"] - 0.03
     assert dense["accuracy"] > 0.9
+
+
+def test_the_recipe_of_several_stages(folder: Path) -> None:
+    run("-m", "secateur.cli", "run", "hybrid.yaml", "--no-baseline", folder=folder)
+    result = json.loads((folder / "runs/hybrid/result.json").read_text("utf-8"))
+    dense, pruned = result["dense"], result["pruned"]
+    assert pruned["macs"] <= 0.5 * dense["macs"]
+    assert 0.45 < pruned["zeros"] / pruned["params"] < 0.5  # biases and the first layer stay
+    assert pruned["accuracy"] >= dense["accuracy"] - 0.03

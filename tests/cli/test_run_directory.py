@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -83,3 +84,80 @@ def test_scores_come_back_as_they_were(tmp_path: Path) -> None:
     assert back.keys() == scores.keys()
     for id, values in scores.items():
         torch.testing.assert_close(back[id], values, rtol=0, atol=0)
+
+
+def staged(*stages: dict[str, object], seed: int = 0, threads: int | None = None) -> dict[str, Any]:
+    return {"seed": seed, "threads": threads, "stages": list(stages)}
+
+
+PRUNE, TRAIN = {"prune": {"budget": "macs=50%"}}, {"recover": {"epochs": 3}}
+TWO_OF_FOUR = {"mask": {"pattern": "2:4", "skip": ("fc",)}}
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """The directory of a run of three stages, and of its baseline."""
+    directory = open_run(tmp_path / "run", staged(PRUNE, TRAIN, TWO_OF_FOUR))
+    for base in (directory, directory.random):
+        for number, name in enumerate(("prune", "recover", "mask"), 1):
+            base.stage(number, name, of=3).model.mkdir(parents=True)
+    directory.model.mkdir()
+    directory.result.write_text("{}")
+    return directory.path
+
+
+def left(path: Path) -> list[str]:
+    return sorted(str(each.parent.relative_to(path)) for each in path.rglob("model"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "kept"),
+    [
+        (
+            staged(PRUNE, TRAIN, {"mask": {"pattern": "1:4", "skip": ["fc"]}}),
+            "stages.3.mask.pattern was '2:4' and is now '1:4'. The same command with --redo keeps "
+            "stage 1 (prune) and stage 2 (recover) and does stage 3 (mask) again; or choose "
+            "another --out",
+            2,
+        ),
+        (
+            staged(PRUNE, {"recover": {"epochs": 5}}, TWO_OF_FOUR),
+            "--redo keeps stage 1 (prune) and does stage 2 (recover) and stage 3 (mask) again",
+            1,
+        ),
+        (staged(PRUNE, TRAIN), "keeps stage 1 (prune) and stage 2 (recover) and does the meas", 2),
+        (staged(PRUNE, TRAIN, TWO_OF_FOUR, TRAIN), "and does stage 4 (recover) again", 3),
+        (staged(PRUNE, TRAIN, TWO_OF_FOUR, threads=2), "and does the measurement again", 3),
+        (staged(PRUNE, TRAIN, TWO_OF_FOUR, seed=1), "--redo does stage 1 (prune) and stage 2", 0),
+    ],
+    ids=["mask", "recover", "one less", "one more", "threads", "seed"],
+)
+def test_a_changed_stage_and_what_follows_it_are_done_again(
+    finished: Path, settings: dict[str, Any], said: str, kept: int
+) -> None:
+    before = left(finished)
+    with pytest.raises(StorageError) as caught:
+        open_run(finished, settings)
+    assert said in str(caught.value)
+    assert left(finished) == before
+    names = ("1-prune", "2-recover", "3-mask")[:kept]
+    for _ in range(2):  # the second time the settings are those of the run
+        directory = open_run(finished, settings, redo=True)
+        stages = [f"{base}stages/{name}" for base in ("", "random/") for name in names]
+        assert left(finished) == sorted(stages)
+        assert not directory.result.exists()
+
+
+def test_the_same_stages_as_yaml_and_json_give_them_are_the_same(finished: Path) -> None:
+    assert open_run(finished, staged(PRUNE, TRAIN, {"mask": {"pattern": "2:4", "skip": ["fc"]}}))
+
+
+def test_a_run_of_one_stage_is_done_again_as_a_whole(tmp_path: Path) -> None:
+    directory = open_run(tmp_path / "run", SETTINGS)
+    directory.plan.write_text("{}")
+    directory.checkpoints.mkdir()
+    other = {"model": "m", "prune": {"budget": "macs=40%", "keep": ("head",)}}
+    with pytest.raises(StorageError, match=r"with --redo does stage 1 \(prune\) again"):
+        open_run(tmp_path / "run", other)
+    open_run(tmp_path / "run", other, redo=True)
+    assert [path.name for path in directory.path.iterdir()] == ["run.json"]
