@@ -161,3 +161,11 @@ def test_a_run_of_one_stage_is_done_again_as_a_whole(tmp_path: Path) -> None:
         open_run(tmp_path / "run", other)
     open_run(tmp_path / "run", other, redo=True)
     assert [path.name for path in directory.path.iterdir()] == ["run.json"]
+
+
+def test_how_often_checkpoints_are_written_may_change(tmp_path: Path) -> None:
+    directory = open_run(tmp_path / "run", {"recover": {"epochs": 3, "checkpoint_every": None}})
+    directory.checkpoints.mkdir()
+    assert open_run(directory.path, {"recover": {"epochs": 3, "checkpoint_every": 10}})
+    with pytest.raises(StorageError, match=r"recover\.epochs was 3 and is now 4"):
+        open_run(directory.path, {"recover": {"epochs": 4}})

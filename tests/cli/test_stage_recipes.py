@@ -149,3 +149,7 @@ def test_a_dry_run_shows_the_first_stage_only_if_it_cuts(secateur: Type, workpla
     typed = secateur("run", "r.yaml", "--dry-run")
     assert typed.exit_code == 2
     assert "list a prune stage first" in typed.stderr
+    flags = ("--data", "digits", "--budget", "macs=50%", "--cuts", "2")
+    gradual = secateur("run", "--model", "my_models:cnn", *flags, "--dry-run")
+    assert gradual.exit_code == 2
+    assert "with gradual there is none before the training" in gradual.stderr

@@ -11,6 +11,8 @@ from typing import Any
 
 MEASURING = ("latency_batch", "threads", "baseline")
 """Settings that no stage of the pruned model depends on."""
+SHOWING = ("checkpoint_every", "progress")
+"""Settings of a training that change nothing about its numbers."""
 TOLD = 4
 
 
@@ -49,7 +51,9 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> Change | None:
     """
     old, new = _flat(before), _flat(now)
     keys = {
-        key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)
+        key: (old.get(key), new.get(key))
+        for key in {**old, **new}
+        if old.get(key) != new.get(key) and key.rpartition(".")[2] not in SHOWING
     }
     if not keys:
         return None

@@ -22,6 +22,7 @@ from secateur.core import lookup
 from secateur.core.plan import Plan
 from secateur.masks import fold_
 from secateur.report.row import ModelRow
+from secateur.report.words import amount, percent
 
 PACKAGE = "secateur.cli.stages"
 PRUNED, RANDOM = "pruned", "random"
@@ -110,8 +111,14 @@ def _finished(places: Sequence[Place]) -> int:
 
 def _told(place: Place, plan: Plan) -> ModelRow | None:
     """The figures of a stage of several; those of an only one are measured at the end."""
-    is_one_of_several = place.name != PRUNED and place.prove
-    return row_of(place, plan) if is_one_of_several else None
+    if place.name == PRUNED or not place.prove:
+        return None
+    row = row_of(place, plan)
+    figures = [f"{amount(row.params)} parameters", f"{amount(row.macs)} MACs"]
+    figures += [f"{amount(row.zeros)} zeros"] if row.zeros else []
+    figures += [] if row.accuracy is None else [f"accuracy {percent(row.accuracy)}"]
+    say(f"{row.name}: {', '.join(figures)}")
+    return row
 
 
 def _module(stage: Stage) -> ModuleType:

@@ -66,6 +66,11 @@ def _dry(settings: RunSettings) -> Planned:
             f"a dry run shows the first stage's plan, and {first.name} has none; leave --dry-run "
             "out, or list a prune stage first"
         )
+    if first.prune.gradual is not None:
+        raise ValueError(
+            "a dry run shows a plan, and with gradual there is none before the training; leave "
+            "--dry-run out"
+        )
     subject, seed = fetch_subject(settings), settings.seed
     scores = score_units(first.prune, subject.loaded, subject.graph, subject.data, seed=seed)
     return Planned(plan_units(first.prune, subject.graph, scores, seed=seed), None)
