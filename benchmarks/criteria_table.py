@@ -26,7 +26,6 @@ from criteria_table_ways import (
     FITTED,
     FITTED_DISTILLED,
     GRADUAL,
-    RATES,
     Remembering,
     Task,
     Way,
@@ -46,18 +45,20 @@ LINES = ROOT / "runs" / "criteria_table.jsonl"
 MAIN = (
     ours("random", "uniform"),
     theirs("magnitude", "local"),
-    ours("taylor", "global", FITTED_DISTILLED),
+    ours("output_error", "global", FITTED_DISTILLED),
+    ours("output_error", "global"),
     theirs("Taylor", "local"),
-    theirs("Hessian", "local"),
-    ours("taylor", "global"),
     theirs("LAMP", "global"),
+    theirs("Hessian", "local"),
     theirs("magnitude", "global"),
-    ours("l2", "uniform"),
+    ours("taylor", "global"),
     theirs("magnitude", "local", DISTILLED),
     ours("random", "uniform", FITTED_DISTILLED),
-    ours("taylor", "global", FITTED),
+    ours("output_error", "global", FITTED),
+    ours("l2", "uniform"),
     theirs("FPGM", "local"),
     theirs("Taylor", "global"),
+    ours("taylor", "global", FITTED_DISTILLED),
     ours("reconstruction", "global"),
     ours("geometric_median", "uniform"),
 )
@@ -68,7 +69,7 @@ MORE = (
         for criterion in (
             *("l1", "l2", "linf", "geometric_median", "lamp", "norm_scale", "synflow"),
             *("taylor", "taylor_weight", "gradient", "fisher", "obd", "snip", "grasp", "movement"),
-            *("activation_mean", "apoz", "wanda", "reconstruction"),
+            *("activation_mean", "apoz", "wanda", "reconstruction", "output_error"),
         )
         for selection in ("uniform", "global")
     ),
@@ -96,7 +97,7 @@ def main() -> None:
     ways = [way for way in rows if (arguments.rows or "") in way.name]
     if not arguments.write:
         run_missing(ways, arguments.seeds, shares=arguments.macs, epochs=arguments.epochs)
-    known = {named(way): way for way in (*MAIN, *MORE)}
+    known = {way.name: way for way in (*MAIN, *MORE)}
     write_results([Run(known[line["key"][0]], line) for line in read() if line["key"][0] in known])
 
 
@@ -108,18 +109,12 @@ def run_missing(
     dense = {seed: train_dense(seed, data=data) for seed in seeds}
     teachers = {seed: Remembering(model) for seed, model in dense.items()}
     for way, seed, share in itertools.product(ways, seeds, shares):
-        if [named(way), seed, share, epochs] not in done:
+        if [way.name, seed, share, epochs] not in done:
             line = run(way, Task(dense[seed], teachers[seed], data, seed, share, epochs))
             LINES.parent.mkdir(exist_ok=True)
             with LINES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
-
-
-def named(way: Way) -> str:
-    """What its lines are kept under; the rate is part of it, so that other settings do not
-    count."""
-    return f"{way.name}, {RATES[way.road]:g}"
 
 
 def read() -> list[dict[str, Any]]:
@@ -140,7 +135,7 @@ def run(way: Way, task: Task) -> dict[str, Any]:
     recovery_s = time.process_time() - started
     before, after = (cost(trace(m, EXAMPLE)) for m in (task.dense, model))
     return {
-        "key": [named(way), task.seed, task.macs, task.epochs],
+        "key": [way.name, task.seed, task.macs, task.epochs],
         "macs": after.macs / before.macs,
         "params": after.params / before.params,
         "widths": [m.weight.shape[0] for m in model.modules() if isinstance(m, nn.Conv2d)],

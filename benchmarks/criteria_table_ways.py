@@ -38,12 +38,16 @@ ROADS = {
 }
 RATES = {PLAIN: 0.02, FITTED: 0.02, DISTILLED: 0.02, FITTED_DISTILLED: 0.02, GRADUAL: 0.05}
 CUTS, END = 12, 0.4
+TEMPERATURE, HARD = 2.0, 0.1  # of distillation; weight of the labels beside it
+RAW = ("output_error",)
+"""Criteria whose scores are of one measure for all groups, which normalising would take away."""
 
 
 @dataclass(frozen=True)
 class Way:
     """tool: "secateur" or "Torch-Pruning". selection: "uniform" or "global", the same share of
-    every group or one threshold over all, normalised by each group's mean in both tools."""
+    every group or one threshold over all, of scores that are divided by each group's mean in both
+    tools, but for those in `RAW`."""
 
     tool: str
     criterion: str
@@ -52,8 +56,17 @@ class Way:
 
     @property
     def name(self) -> str:
-        """In words."""
-        return f"{self.tool}, {self.criterion}, {self.selection}, {self.road}"
+        """What its lines are kept under; the settings are part of it, so that a line that was made
+        with others does not count."""
+        how = f"{RATES[self.road]:g}"
+        if self.road not in (PLAIN, FITTED):
+            how += f", {TEMPERATURE:g}, {HARD:g}"
+        return f"{self.tool}, {self.criterion}, {self.selection}, {self.road}, {how}"
+
+    @property
+    def normalise(self) -> str:
+        """What scores are divided by before groups are compared."""
+        return "none" if self.criterion in RAW else "mean"
 
 
 def ours(criterion: str, selection: str, road: str = PLAIN) -> Way:
@@ -139,6 +152,7 @@ def _cut(way: Way, task: Task, calibration: Sequence[tuple[Tensor, Tensor]]) -> 
         scores,
         budget=f"macs={100 * task.macs:g}%",
         selector=way.selection,
+        normalise=way.normalise,
         min_units=LEAST,
     )
     small = cut(task.dense, made)
@@ -177,5 +191,5 @@ def recover_(model: nn.Module, way: Way, task: Task) -> None:
 def _objective(way: Way, task: Task) -> Objective:
     if way.road in (PLAIN, FITTED):
         return supervised(F.cross_entropy)
-    terms = (Logits(0.9, temperature=4.0),)
-    return distilled(F.cross_entropy, task.teacher, terms=terms, hard=0.1)
+    terms = (Logits(1 - HARD, temperature=TEMPERATURE),)
+    return distilled(F.cross_entropy, task.teacher, terms=terms, hard=HARD)
