@@ -110,7 +110,7 @@ def section(runs: Sequence[Run], epochs: int) -> list[str]:
 
 def table(runs: Sequence[Run], shares: Sequence[float]) -> list[str]:
     """One road's rows, best first at the first budget."""
-    cells = [f"{1 / share:g}x fewer MACs | lost | as cut" for share in shares]
+    cells = [f"{1 / share:g}x fewer MACs | lost | untrained" for share in shares]
     rows = ["| tool | criterion | selection | " + " | ".join(cells) + " | seeds |"]
     rows.append("|---" * (4 + 3 * len(shares)) + "|")
     ways = list(dict.fromkeys(run.way for run in runs))
