@@ -57,7 +57,8 @@ def reconstruct_(
     fourth is held back to choose how far weights may move. Linear layers, convolutions, fused
     projections and normalisations are fitted; embeddings, recurrent and transposed layers, shared
     weights and what the first batch does not reach stay as the cut left them. `model` is unchanged.
-    Memory: the activations of all batches at one layer, of both models.
+    Memory: the activations of all batches at one layer, of both models; before, those of the
+    first batch at all layers of one.
 
     Raises: PlanMismatchError when the plan is another model's or `small` was not cut by it;
     ScoreError when there is no data, or what a layer makes of it is NaN or infinite.

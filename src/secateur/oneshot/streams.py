@@ -95,11 +95,10 @@ class Steps(Watch):  # type: ignore[no-untyped-call]
 
 
 class Following:
-    """Finds what is added to what each place makes; holds none but the tensors still followed."""
+    """Finds what is added to what each place makes; holds what the products of one batch make."""
 
     def __init__(self, model: nn.Module) -> None:
         self.found: dict[Place, Beside] = {}
-        self.events: list[tuple[Place, Event]] = []
         self.watch = Steps(model, self._event, self._ran)
         self._number = 0
         self._made: dict[int, _Made] = {}
