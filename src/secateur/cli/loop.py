@@ -14,8 +14,9 @@ from torch import nn
 
 from secateur.cli.output import say
 from secateur.cli.plan import plan_units, score_units, trace_model
+from secateur.cli.prune_settings import PruneStage
 from secateur.cli.recovery import recover_
-from secateur.cli.stage_settings import PruneStage, Recovery
+from secateur.cli.recovery_settings import Recovery
 from secateur.cli.subject import Subject
 from secateur.core.atomic import write_text
 from secateur.core.budget import Budget, Limit

@@ -12,6 +12,7 @@ from rich.console import Group as Stacked
 from rich.table import Table
 
 from secateur.cli.output import table
+from secateur.cli.prune_settings import Cutting
 from secateur.cli.settings import PlanSettings
 from secateur.cli.sources import (
     calibration,
@@ -21,7 +22,6 @@ from secateur.cli.sources import (
     loss_fn,
     on_device,
 )
-from secateur.cli.stage_settings import Cutting
 from secateur.core.budget import Budget
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores

@@ -12,8 +12,8 @@ from torch import nn
 
 from secateur.cli.distil_settings import DENSE, DistilSettings
 from secateur.cli.output import say
+from secateur.cli.recovery_settings import Recovery
 from secateur.cli.sources import Batches, loss_fn
-from secateur.cli.stage_settings import Recovery
 from secateur.cli.subject import Subject
 from secateur.core.errors import TrainError
 from secateur.train import (

@@ -13,9 +13,11 @@ from types import ModuleType
 from torch import nn
 
 from secateur.cli.loop import only_limit
+from secateur.cli.mask_settings import MaskStage
 from secateur.cli.output import say
+from secateur.cli.prune_settings import PruneStage
 from secateur.cli.run_directory import StageFolder
-from secateur.cli.stage_settings import MaskStage, PruneStage, Stage
+from secateur.cli.stage_settings import Stage
 from secateur.cli.subject import Subject
 from secateur.cli.work import Place, read, row_of, start, write
 from secateur.core import lookup

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from secateur.cli.flags import argument, flag, required, section
-from secateur.cli.stage_settings import RECOVERY, Cutting, PruneStage, Recovery, Stage
+from secateur.cli.prune_settings import Cutting, PruneStage
+from secateur.cli.recovery_settings import RECOVERY, Recovery
+from secateur.cli.stage_settings import Stage
 
 MODEL = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, python.module:callable, or a saved folder"
 DATA = "what to calibrate, recover and evaluate on: digits, idx:FOLDER, python.module:callable"

@@ -10,10 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from secateur.cli.mask_settings import DynamicMasks, GradualMasks, MaskStage
 from secateur.cli.output import say
 from secateur.cli.recovery import recover_, steps_of
+from secateur.cli.recovery_settings import Recovery
 from secateur.cli.sources import calibration, loss_fn, on_device
-from secateur.cli.stage_settings import DynamicMasks, GradualMasks, MaskStage, Recovery
 from secateur.cli.subject import Subject
 from secateur.cli.work import Place, Work
 from secateur.core.atomic import write_text
@@ -45,7 +46,8 @@ def run(work: Work, settings: MaskStage, place: Place) -> Work:
         folder = place.folder.checkpoints
         log = recover_(model, subject, recovery, folder=folder, companions=along)
         write_text(place.folder.log, log.to_jsonl())
-    masks = plan_of(model, settings=plan.settings, notes=notes)
+    before = () if work.masks is None else work.masks.notes
+    masks = plan_of(model, settings=plan.settings, notes=tuple(dict.fromkeys((*before, *notes))))
     return replace(work, masks=masks)
 
 

@@ -13,10 +13,11 @@ from torch import nn
 from secateur.cli.loop import accepted_log, prune_in_steps
 from secateur.cli.output import say
 from secateur.cli.plan import plan_units, score_units, trace_model
+from secateur.cli.prune_settings import PruneStage
 from secateur.cli.recovery import batches_of, objective_of, recover_, training_of
+from secateur.cli.recovery_settings import Recovery
 from secateur.cli.run_directory import once, read_scores, write_scores
 from secateur.cli.sources import calibration, loss_fn, on_device
-from secateur.cli.stage_settings import PruneStage, Recovery
 from secateur.cli.work import Place, Work
 from secateur.core.atomic import write_text
 from secateur.core.copies import copied

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from secateur.cli.output import say
 from secateur.cli.recovery import recover_
-from secateur.cli.stage_settings import Recovery
+from secateur.cli.recovery_settings import Recovery
 from secateur.cli.work import Place, Work
 from secateur.core.atomic import write_text
 
