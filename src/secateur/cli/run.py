@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -168,13 +168,11 @@ def _listed(settings: RunSettings) -> dict[str, Any]:
 def _said(settings: Any) -> dict[str, Any]:
     """What differs from the defaults that all stages of the kind have."""
     given: dict[str, Any] = {}
-    for name, value in asdict(settings).items():
-        default = settings.__dataclass_fields__[name]
-        plain = default.default
-        if callable(default.default_factory):
-            plain = asdict(default.default_factory())
-        if value != plain:
-            given[name] = value
+    for item in fields(settings):
+        value = getattr(settings, item.name)
+        made = item.default_factory
+        if value != (item.default if made is MISSING else made()):
+            given[item.name] = _said(value) if is_dataclass(value) else value
     return given
 
 
