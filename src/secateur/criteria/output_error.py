@@ -30,10 +30,10 @@ NEEDS = frozenset({"weights", "outputs"})
 
 def rise(errors_U: Tensor, saved_U: Tensor) -> Tensor:
     """What each unit's going costs for what it saves, never less than that of units before it: the
-    slopes of the lower convex hull of errors over savings, smooth between its corners.
+    slopes of the lower convex hull of errors over savings.
 
     >>> rise(torch.tensor([1.0, 2.0, 6.0]), torch.tensor([1.0, 2.0, 3.0]))
-    tensor([1., 1., 4.], dtype=torch.float64)
+    tensor([1.0000, 1.0000, 4.0000], dtype=torch.float64)
     """
     points = [(0.0, 0.0), *zip(saved_U.tolist(), errors_U.tolist(), strict=True)]
     hull: list[int] = [0]
