@@ -6,11 +6,11 @@ dense layer made on the dense inputs. So errors do not pile up. Where the output
 stream they also make up for what the cut model's stream lacks by then. Normalisations get scales
 and biases in the same way. Calibration data are enough; there are no labels and no training.
 
-Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, equation
-5 and section 3.3, arXiv 1707.06168 (least squares on the outputs of the dense layer, from the
-inputs of the pruned one; at the end of a residual branch on what the sum lacks). Deviations: a ridge towards the weights that were kept, chosen on a quarter of the batches;
-biases and normalisations are fitted as well, and every layer behind the first cut, whether or not
-it lost inputs.
+Source: He et al., Channel Pruning for Accelerating Very Deep Neural Networks, ICCV 2017, equation 5
+and section 3.3, arXiv 1707.06168 (least squares on the outputs of the dense layer, from the inputs
+of the pruned one; at the end of a residual branch on what the sum lacks). Deviations: a ridge
+towards the weights that were kept, chosen on a quarter of the batches; biases and normalisations
+are fitted as well, and every layer behind the first cut, whether or not it lost inputs.
 """
 
 from __future__ import annotations
