@@ -49,11 +49,11 @@ class Marginals:
             inner = {0, *(k - 1 for k in dims if k)}
             parts = [self(part, inner) for part in tensor]
             first = torch.stack([part[0].sum() for part in parts])
-            rest = {k + 1: torch.stack([part[k] for part in parts]).sum(0) for k in inner}
-            return {k: first if k == 0 else rest[k] for k in dims}
+            others = {k + 1: torch.stack([part[k] for part in parts]).sum(0) for k in inner}
+            return {k: others[k] if k else first for k in dims}
         first, rest = self._two_sums(tensor)
-        inner = rest.view(shape[1:])
-        return {k: (_all_but(k - 1, inner) if k else first).cpu() for k in dims}
+        rest = rest.view(shape[1:])
+        return {k: (_all_but(k - 1, rest) if k else first).cpu() for k in dims}
 
     def _two_sums(self, tensor: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of the terms of each row, and of each column, of a tensor seen as a matrix."""
