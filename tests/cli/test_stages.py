@@ -90,9 +90,9 @@ def test_structured_then_distilled_then_two_of_four(go: Type, secateur: Type) ->
     assert int((saved["0.weight"] == 0).sum()) == 0, "one input: no fours"
     assert body["pruned"]["zeros"] == zeros(saved)[0]
     assert [row["name"] for row in body["extra"]] == [
-        "after 1-prune",
-        "after 2-recover",
-        "after 3-mask",
+        "1-prune",
+        "2-recover",
+        "3-mask",
     ]
     assert [row["zeros"] for row in body["extra"]] == [0, 0, body["pruned"]["zeros"]]
     assert all(0 < row["accuracy"] <= 1 for row in body["extra"])

@@ -111,7 +111,7 @@ def row_of(place: Place, plan: Plan) -> ModelRow:
     batches = place.subject.batches
     row = evaluate(
         read_model(place.folder, place.subject),
-        f"after {place.folder.path.name}",
+        place.folder.path.name,
         macs=plan.after.macs,
         peak_memory_bytes=plan.after.peak_memory_bytes,
         metric=None if batches is None else batches.measure,
