@@ -81,7 +81,9 @@ def page(about: Mapping[str, Any], runs: Sequence[Run]) -> str:
         "Selection: *uniform* and *local* take the same share of every group, *global* has one "
         "threshold over all groups, of scores divided by their group's mean (LAMP by its own "
         "rule). Torch-Pruning runs its own criteria with their own defaults, its "
-        "steps taken until the MACs are within the budget, so that no row has more than its share.",
+        "steps taken until the MACs are within the budget, so that no row has more than its share. "
+        "What a road does besides the cut (fit, distillation) is part of its margin beside plain "
+        "rows; rows of criteria alone stand in the table of the plain recovery.",
         "",
         f"{about['cpu']}, {about['threads']} thread, Python {about['python']}, torch "
         f"{about['torch']}, commit {about['commit']}, {about['date']}.",
@@ -115,16 +117,22 @@ def table(runs: Sequence[Run], shares: Sequence[float]) -> list[str]:
     rows.append("|---" * (4 + 3 * len(shares)) + "|")
     ways = list(dict.fromkeys(run.way for run in runs))
     for way in sorted(ways, key=lambda way: _mean_lost(runs, way, shares[0])):
-        found, seeds = [], set()
+        found, seeds = [], []
         for share in shares:
             own = [run for run in runs if run.way == way and run.share == share]
-            seeds |= {run.seed for run in own}
+            seeds.append(len({run.seed for run in own}))
             found += [
                 shown([run.line["test"]["accuracy"] for run in own]),
                 shown([run.lost for run in own]),
                 f"{statistics.mean(run.line['after_cut'] for run in own):.0f}" if own else "",
             ]
-        cells = [way.tool, way.criterion, way.selection, *found, str(len(seeds))]
+        cells = [
+            way.tool,
+            way.criterion,
+            way.selection,
+            *found,
+            "/".join(map(str, dict.fromkeys(seeds))),
+        ]
         rows.append("| " + " | ".join(cells) + " |")
     return rows
 
@@ -136,6 +144,7 @@ def comparison(runs: Sequence[Run], share: float) -> list[str]:
     roads = [run for run in runs if run.way.road != PLAIN]
     peer = best([run for run in plain if run.way.tool == THEIRS])
     random = best([run for run in plain if run.way.criterion == "random"])
+    count = len({run.way for run in plain if run.way.tool == THEIRS})
     allowed = ALLOWED.get(share)
     for own in (best(_own(plain)), best(_own(roads))):
         if not own:
@@ -148,7 +157,7 @@ def comparison(runs: Sequence[Run], share: float) -> list[str]:
             f"- secateur's best, {road} ({own[0].way.criterion}, {own[0].way.selection}): "
             f"{shown([run.lost for run in own])} points lost{verdict}."
         )
-        for title, other in (("Torch-Pruning's best", peer), ("random", random)):
+        for title, other in ((f"Torch-Pruning's best of {count}", peer), ("random", random)):
             rows += [f"  - {line}" for line in [ahead(own, other, title)] if line]
     return rows
 
