@@ -105,7 +105,6 @@ class PruneStage(Cutting):
                 f"criterion {RUNNING!r} is of a training's own gradients; add for example "
                 "`gradual: {cuts: 8}`, or name another criterion"
             )
-
         if self.gradual is not None:
             if self.recover is None:
                 raise ValueError("gradual prunes while training; add `recover: {epochs: 10}`")

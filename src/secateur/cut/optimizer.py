@@ -49,9 +49,10 @@ def carry_optimizer_(
     # computed in full before anything is written, so that an error leaves the optimizer whole
     for old in held:
         _check_shape(old, *replaced[old])
+    slicer = Slicer()
     states = {
         old: {
-            name: _cut_value(value, name, old, replaced[old][1])
+            name: _cut_value(value, name, old, replaced[old][1], slicer)
             for name, value in optimizer.state[old].items()
         }
         for old in held
@@ -69,7 +70,7 @@ def carry_optimizer_(
         optimizer.state[replaced[old][0]] = state
 
 
-def _cut_value(value: Any, name: str, old: nn.Parameter, kept: Kept) -> Any:
+def _cut_value(value: Any, name: str, old: nn.Parameter, kept: Kept, slicer: Slicer) -> Any:
     if not isinstance(value, Tensor) or (value.numel() == 1 and value.shape != old.shape):
         return value  # a step count and the like
     # equal in every dimension, or broadcast along it as Adafactor's rows [m, 1] for [m, n]
@@ -84,7 +85,7 @@ def _cut_value(value: Any, name: str, old: nn.Parameter, kept: Kept) -> Any:
         )
     whole = zip(value.shape, old.shape, kept, strict=True)
     own = tuple(indices if mine == full else None for mine, full, indices in whole)
-    return laid_out_like(value, Slicer()(value, own))
+    return laid_out_like(value, slicer(value, own))
 
 
 def _check_shape(old: nn.Parameter, new: nn.Parameter, kept: Kept) -> None:

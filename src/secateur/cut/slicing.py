@@ -37,11 +37,9 @@ class Slicer:
         if tensor.device.type != "cpu":
             kept = tuple(None if own is None else own.to(tensor.device) for own in kept)
         elif len(cut) > 1 and cut[0] == 0 and tensor.numel() > _BLOCK:
-            rows, columns = kept[0], kept[1]
-            if rows is not None and columns is not None and cut == [0, 1]:
-                inner = math.prod(tensor.shape[2:])
-                if inner > 1 and tensor.is_contiguous():
-                    return self._pieces(tensor, rows, columns, inner)
+            inner = math.prod(tensor.shape[2:])
+            if cut == [0, 1] and inner > 1 and tensor.is_contiguous():
+                return self._pieces(tensor, kept, inner)
             return self._in_blocks(tensor, kept)
         # the dimension that shrinks most goes first, so that the least is copied
         for k in sorted(cut, key=lambda k: len(kept[k]) / tensor.shape[k]):  # type: ignore[arg-type]
@@ -50,8 +48,10 @@ class Slicer:
             tensor = tensor.index_select(k, indices)
         return tensor
 
-    def _pieces(self, tensor: Tensor, rows: Tensor, columns: Tensor, inner: int) -> Tensor:
+    def _pieces(self, tensor: Tensor, kept: Kept, inner: int) -> Tensor:
         """Kernels of a convolution: each is one piece of memory, taken by its number."""
+        rows, columns, *_ = kept
+        assert rows is not None and columns is not None
         shape = (len(rows), len(columns))
         numbers = self._part(torch.int64, shape)
         torch.add((rows * tensor.shape[1])[:, None], columns, out=numbers)
