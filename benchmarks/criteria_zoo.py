@@ -28,6 +28,8 @@ LINES = ROOT / "runs" / "criteria_zoo.jsonl"
 RESULTS = HERE / "results"
 BUDGETS = ("macs=50%", "macs=75%", "macs=90%")
 """The first that the scored groups can meet: a criterion that has no score for some leaves them."""
+OUTSIDE = "no group of this model"
+"""In what a criterion says that looks at something which the model does not have."""
 
 
 def main() -> int:
@@ -78,7 +80,8 @@ def rows_of(name: str, wanted: set[str]) -> Iterable[dict[str, Any]]:
         try:
             row |= run(subject, graph, criterion)
         except Exception as error:  # whatever goes wrong is a result of this benchmark
-            row["error"] = f"{type(error).__name__}: {error}"
+            kind = "outside" if OUTSIDE in str(error) else "error"
+            row[kind] = f"{type(error).__name__}: {error}"
         yield row | {"cpu_seconds": round(time.process_time() - started, 2)}
 
 
@@ -128,13 +131,16 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Criteria down, models across: what is left of the MACs, or that it went wrong."""
     models = [name for name in MODELS if any(row["model"] == name for row in rows)]
     found = {(row["criterion"], row["model"]): row for row in rows}
-    proved = [row for row in rows if "error" not in row]
+    apply = [row for row in rows if "outside" not in row]
+    proved = [row for row in apply if "error" not in row]
     worst = max((row["error_of_proof"] for row in proved), default=0.0)
     lines = [
         "# Every criterion on every family",
         "",
-        f"{len(proved)} of {len(rows)} runs: finite scores, a plan, and a cut that equals the mask "
-        f"(float64, greatest relative error {worst:.1e}). Models are small and have random "
+        f"{len(proved)} of {len(apply)} runs: finite scores, a plan, and a cut that equals the "
+        f"mask (float64, greatest relative error {worst:.1e}). {len(rows) - len(apply)} more do "
+        "not apply and say so: the criterion looks at normalisations, and what may be cut goes "
+        "through none. Models are small and have random "
         "weights. A cell is the share of MACs that is left; the budget is 50 %. It is 75 % or 90 % "
         "where a criterion has no score for some groups, which stay whole, so that the rest "
         "cannot meet it: their number stands in brackets.",
@@ -151,6 +157,8 @@ def table(rows: list[dict[str, Any]]) -> str:
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
+    if "outside" in row:
+        return "does not apply"
     if "error" in row:
         return "wrong: " + row["error"][:80].replace("|", "/")
     whole = row["groups"] - row["scored"]

@@ -8,14 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secateur.train import reestimate_norms_
+
 Subject = tuple[nn.Module, Any, list[Any]]
 """A model, its example inputs, and calibration batches of the same form."""
 
 
 def images(model: nn.Module, size: int) -> Subject:
-    """For a model of RGB images."""
+    """For a model of RGB images, its batch norms set by some: without that so little comes through
+    a deep network of random weights that its outputs are its last bias."""
     batches = [(torch.randn(2, 3, size, size), torch.zeros(2)) for _ in range(2)]
-    return model.eval(), torch.zeros(1, 3, size, size), batches
+    reestimate_norms_(model, [torch.randn(8, 3, size, size)])
+    return model.eval(), torch.randn(1, 3, size, size), batches
 
 
 def tokens(model: nn.Module, **more: Callable[[], Tensor]) -> Subject:
@@ -27,11 +31,11 @@ def tokens(model: nn.Module, **more: Callable[[], Tensor]) -> Subject:
     return model.eval(), batch(), [batch() for _ in range(2)]
 
 
-def torchvision_model(name: str, size: int) -> Callable[[], Subject]:
+def torchvision_model(name: str, size: int, **options: Any) -> Callable[[], Subject]:
     def make() -> Subject:
         import torchvision
 
-        return images(torchvision.models.get_model(name, num_classes=10), size)
+        return images(torchvision.models.get_model(name, num_classes=10, **options), size)
 
     return make
 
@@ -117,7 +121,7 @@ class Lstm(nn.Module):
 
 def lstm() -> Subject:
     batches = [(torch.randn(2, 7, 8), torch.zeros(2)) for _ in range(2)]
-    return Lstm().eval(), torch.zeros(1, 7, 8), batches
+    return Lstm().eval(), torch.randn(1, 7, 8), batches
 
 
 def mlp() -> Subject:
@@ -126,14 +130,14 @@ def mlp() -> Subject:
         nn.Linear(32, 3),
     )  # fmt: skip
     batches = [(torch.randn(8, 12), torch.zeros(8)) for _ in range(2)]
-    return model.eval(), torch.zeros(1, 12), batches
+    return model.eval(), torch.randn(1, 12), batches
 
 
 MODELS: dict[str, Callable[[], Subject]] = {
     "mlp": mlp,
     "lstm": lstm,
-    "resnet18": torchvision_model("resnet18", 32),
-    "mobilenet_v2": torchvision_model("mobilenet_v2", 32),
+    "resnet18": timm_model("resnet18", 32, channels=(16, 32, 64, 128)),
+    "mobilenet_v2": torchvision_model("mobilenet_v2", 32, width_mult=0.25),
     "shufflenet_v2": torchvision_model("shufflenet_v2_x0_5", 32),
     "squeezenet": torchvision_model("squeezenet1_1", 48),
     "convnext": timm_model("convnext_atto", 32, depths=(1, 1, 2, 1), dims=(16, 32, 48, 64)),

@@ -1,26 +1,41 @@
 """One comparison for every domain: the dense model, the pruned one, and one cut at random.
 
 Both cuts get the same budget and the same recovery. Sizes are counted; latency is the median of
-interleaved rounds on one thread.
+interleaved rounds on one thread, in that thread's processor time, so that other work on the machine
+counts for little.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import torch
 from torch import nn
 
 import secateur as sc
-from secateur.cost.latency import measure_latency
+
+ROUNDS, ROUND_S = 20, 0.05
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A cut model, what was counted of the dense one and of it, and the proof's largest error."""
+
+    model: nn.Module
+    before: sc.Cost
+    after: sc.Cost
+    proof: float | None
 
 
 @dataclass(frozen=True)
 class Domain:
     """model: trained, kept as it is. train: trains a cut model in place. measure: the metric on
-    data that training never saw. options: of `secateur.prune`."""
+    data that training never saw. options: of `secateur.prune`. cut: instead of `secateur.prune`,
+    by a criterion and a seed."""
 
     name: str
     metric: str
@@ -31,6 +46,7 @@ class Domain:
     budget: str
     criterion: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    cut: Callable[[str, int], Cut] | None = None
 
 
 def compare(domain: Domain, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -38,20 +54,41 @@ def compare(domain: Domain, *, seed: int = 0) -> list[dict[str, Any]]:
     torch.set_num_threads(1)
     models, rows = {"dense": domain.model.eval()}, []
     for name, criterion in {"pruned": domain.criterion, "random": "random"}.items():
-        result = sc.prune(
-            domain.model, domain.example, budget=domain.budget, criterion=criterion, seed=seed,
-            **domain.options,
-        )  # fmt: skip
+        cut = domain.cut(criterion, seed) if domain.cut else pruned(domain, criterion, seed)
         if not rows:
-            rows.append(row(domain, "dense", domain.model, result.before))
-        found = row(domain, name, result.model, result.after) | {"criterion": criterion}
-        found["proof"] = result.proof.max_abs_error if result.proof else None
-        domain.train(result.model)
-        rows.append(found | {"recovered": domain.measure(result.model.eval())})
-        models[name] = result.model
-    inputs = domain.example if isinstance(domain.example, tuple) else (domain.example,)
-    times = measure_latency(models, inputs, batch_size=len(inputs[0]), rounds=30)
-    return [found | {"latency_ms": times[found["model"]].median_ms} for found in rows]
+            rows.append(row(domain, "dense", domain.model, cut.before))
+        found = row(domain, name, cut.model, cut.after)
+        found |= {"criterion": criterion, "proof": cut.proof}
+        domain.train(cut.model)
+        rows.append(found | {"recovered": domain.measure(cut.model.eval())})
+        models[name] = cut.model
+    times = latencies(models, domain.example)
+    return [found | {"latency_ms": times[found["model"]]} for found in rows]
+
+
+def pruned(domain: Domain, criterion: str, seed: int) -> Cut:
+    """By `secateur.prune`."""
+    result = sc.prune(
+        domain.model, domain.example, budget=domain.budget, criterion=criterion, seed=seed,
+        **domain.options,
+    )  # fmt: skip
+    error = result.proof.max_abs_error if result.proof else None
+    return Cut(result.model, result.before, result.after, error)
+
+
+@torch.no_grad()
+def latencies(models: Mapping[str, nn.Module], example: Any) -> dict[str, float]:
+    """Milliseconds of processor time for the example, the median of rounds by turns."""
+    kwargs = example if isinstance(example, dict) else {}
+    args = () if kwargs else example if isinstance(example, tuple) else (example,)
+    samples: dict[str, list[float]] = {name: [] for name in models}
+    for name in list(models) * (ROUNDS + 1):  # the first round warms up
+        count, started = 0, time.thread_time()
+        while count == 0 or time.thread_time() - started < ROUND_S:
+            models[name](*args, **kwargs)
+            count += 1
+        samples[name].append(1e3 * (time.thread_time() - started) / count)
+    return {name: median(found[1:]) for name, found in samples.items()}
 
 
 def row(domain: Domain, name: str, model: nn.Module, cost: sc.Cost) -> dict[str, Any]:
