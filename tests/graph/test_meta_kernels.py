@@ -159,6 +159,8 @@ def test_norms(dtype) -> None:
             applied[0] += agrees(
                 aten.native_batch_norm.default, layout, *own, mean, var, False, 0.1, 1e-5
             )
+            alone = (layout, *own, mean, var, False, 0.1, 1e-5, False)
+            applied[0] += agrees(aten.batch_norm.default, *alone)
             for running in ((mean, var), (None, None)):
                 given = (layout, *own, *running, True, 0.1, 1e-5)
                 if x.numel() > c:

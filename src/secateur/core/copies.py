@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from secateur.core.fingerprint import named_modules
 from secateur.core.modes import modes_kept
 
 M = TypeVar("M", bound=nn.Module)
@@ -31,7 +32,7 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
     """
     memo = {} if memo is None else memo
     ordinary = []
-    for module in model.modules():
+    for _, module in named_modules(model):
         for value in vars(module).values():
             if type(value) in _SHARED:
                 continue
@@ -47,7 +48,8 @@ def copied(model: M, memo: dict[int, Any] | None = None) -> M:
             {k: v if type(v) in _SHARED else _value(v, memo) for k, v in state.items()}
         )
     twin = copy.deepcopy(model, memo)
-    if any(type(module).train is not nn.Module.train for module in twin.modules()):
+    kinds = {type(module) for _, module in named_modules(twin)}
+    if any(kind.train is not nn.Module.train for kind in kinds):
         with modes_kept(twin):
             twin.train()
     return twin

@@ -93,11 +93,11 @@ def _root(storage: int, same: Mapping[int, int]) -> int:
 def _renamed(op: Op, same: Mapping[int, int]) -> Op:
     if not any(value.storage in same for value in chain(op.inputs, op.outputs)):
         return op
-    return replace(op, inputs=_values(op.inputs, same), outputs=_values(op.outputs, same))
+    return op._replace(inputs=_values(op.inputs, same), outputs=_values(op.outputs, same))
 
 
 def _values(values: Iterable[Value], same: Mapping[int, int]) -> tuple[Value, ...]:
-    return tuple(replace(value, storage=_root(value.storage, same)) for value in values)
+    return tuple(value._replace(storage=_root(value.storage, same)) for value in values)
 
 
 def _moved_calls(
@@ -107,8 +107,7 @@ def _moved_calls(
     before = [0, *accumulate(int(not out) for out in gone)]
     for call in calls:
         if not within(call.module, removed):
-            yield replace(
-                call,
+            yield call._replace(
                 inputs=_values(call.inputs, same),
                 storages=tuple(_root(storage, same) for storage in call.storages),
                 span=(before[call.span[0]], before[call.span[1]]),

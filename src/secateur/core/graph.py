@@ -1,7 +1,8 @@
 """The graph: what one recorded forward taught about a model, as a value.
 
 `graph/` makes it; scoring, planning, cutting and the report read it. It holds no tensors and no
-modules, so it can be saved, hashed and sent to another process.
+modules, so it can be saved, hashed and sent to another process. What it has thousands of are named
+tuples, which are made in half the time of frozen dataclasses.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from secateur.core.blocks import Block, find_blocks
 from secateur.core.dims import Axis, Dim, dim_to_json
@@ -19,8 +20,7 @@ from secateur.core.expressions import Field, Relation, expression_to_json
 from secateur.core.scales import Scale
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
+class Member(NamedTuple):
     """A tensor dimension in which a group's axis occurs."""
 
     tensor: str
@@ -56,8 +56,7 @@ class Group:
         return not self.flags
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(NamedTuple):
     """A tensor that an operator reads or writes: `storage` tells which memory, views share it."""
 
     storage: int
@@ -65,8 +64,7 @@ class Value:
     itemsize: int
 
 
-@dataclass(frozen=True, slots=True)
-class Op:
+class Op(NamedTuple):
     """One recorded operator. `macs` is a sum of products: each term is a tuple of dimensions."""
 
     name: str
@@ -76,8 +74,7 @@ class Op:
     macs: tuple[tuple[Dim, ...], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One module call in order of its end: the module and the dimensions of its outputs.
 
     Of a module with children also what a block is found by: the tensors given to it, the memory
@@ -94,8 +91,7 @@ class Call:
     plain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class TensorType:
+class TensorType(NamedTuple):
     """A parameter or buffer: its dimensions, bytes per element, kind, and its other names.
 
     A buffer that is not `persistent` is missing from the state dict and made anew by a constructor.
@@ -159,7 +155,7 @@ class Graph:
     @cached_property
     def hash(self) -> str:
         """SHA-256 over everything that decides a plan: tensors, groups, relations, fields."""
-        body = json.dumps(self._decisive(), sort_keys=True, separators=(",", ":"))
+        body = json.dumps(self._decisive(), separators=(",", ":"))
         return hashlib.sha256(body.encode()).hexdigest()
 
     def _decisive(self) -> dict[str, Any]:
@@ -169,7 +165,10 @@ class Graph:
                 name: [dim_to_json(dim) for dim in tensor.dims]
                 for name, tensor in self.tensors.items()
             },
-            "groups": [group_to_json(group) for group in self.groups],
+            # a group's members are told by the tensors' dimensions, its notes by its flags
+            "groups": [
+                [g.id, g.axis.index, sorted(g.flags), g.pinned, g.structural] for g in self.groups
+            ],
             "relations": [
                 [r.op, expression_to_json(r.left), expression_to_json(r.right), r.holds]
                 for r in self.relations
@@ -189,6 +188,7 @@ class Graph:
         """The graph for `graph.json` and for people: no operators, only counts of them."""
         return {
             **self._decisive(),
+            "groups": [group_to_json(group) for group in self.groups],
             "hash": self.hash,
             "operators": len(self.ops),
             "unknown_ops": dict(self.unknown_ops),

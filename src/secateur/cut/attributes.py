@@ -6,6 +6,7 @@ lists, the element. A property that follows from other attributes cannot be set;
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import nn
@@ -37,12 +38,12 @@ def rewrite_attributes_(model: nn.Module, changes: tuple[FieldChange, ...]) -> N
                 f"after the cut and should be {change.after}; it is a property that cannot be "
                 "set. Keep its module out of the plan with keep_modules=..."
             )
-    _decide_again_(model)
+    _decide_again_(owners.values())
 
 
-def _decide_again_(model: nn.Module) -> None:
+def _decide_again_(modules: Iterable[nn.Module]) -> None:
     """What torch's constructors decide from sizes: nested tensors need an even number of heads."""
-    for module in model.modules():
+    for module in modules:
         if isinstance(module, nn.TransformerEncoder) and module.use_nested_tensor:
             attention = (m for m in module.modules() if isinstance(m, nn.MultiheadAttention))
             module.use_nested_tensor = all(m.num_heads % 2 == 0 for m in attention)

@@ -24,6 +24,8 @@ from secateur.graph.sized_ints import Ledger
 _LONGEST_LIST = 8
 """Longer lists of ints are data, not sizes."""
 _SIZES = frozenset({int, tuple, list})
+_OF_KERNELS = frozenset("kernel_size stride padding dilation output_padding".split())
+"""Of torch's own modules; what they count is no dimension of a weight that units are taken from."""
 Tag = Callable[[str, str, Any], Any]
 """From an owner's path, an attribute and its value to the tagged value."""
 _NOT_HOLDERS = (
@@ -84,6 +86,8 @@ def _exchanged(modules: Iterable[tuple[nn.Module, str]], tag: Tag) -> Iterator[N
         own = vars(module)
         found = [item for item in own.items() if type(item[1]) in _SIZES and item[0][0] != "_"]
         for name, value in found:
+            if name in _OF_KERNELS:
+                continue
             tagged = tag(path, name, value)
             if tagged is not value:
                 exchanged.append((own, name, value))

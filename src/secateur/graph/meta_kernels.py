@@ -196,19 +196,34 @@ def _batch_norm(
     momentum: float,
     eps: float,
 ) -> tuple[Tensor, Tensor, Tensor] | None:
+    out = _normed(x, weight, bias, mean, var, training, momentum, eps, False)
+    if out is None:
+        return None
+    statistics = _statistics_type(x)
+    return out, _new(x.shape[1:2], statistics), _new(x.shape[1:2], statistics)
+
+
+def _normed(
+    x: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    mean: Tensor | None,
+    var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn: bool,
+) -> Tensor | None:
+    """Batch norm without its by-products."""
     if x.dim() < 2 or not _plain(x) or not (training or (mean is not None and var is not None)):
         return None
     if training and x.numel() <= x.shape[1]:
         return None  # a single value has no variance: torch says so
-    own = [t for t in (weight, bias, mean, var) if t is not None]
-    if any(t.dtype is not x.dtype or t.shape != x.shape[1:2] for t in own):
-        return None
-    statistics = _statistics_type(x)
-    return (
-        _new(x.shape, x.dtype),
-        _new(x.shape[1:2], statistics),
-        _new(x.shape[1:2], statistics),
-    )
+    channels, dtype = x.shape[1:2], x.dtype
+    for own in (weight, bias, mean, var):
+        if own is not None and (own.dtype is not dtype or own.shape != channels):
+            return None
+    return _new(x.shape, dtype)
 
 
 def _statistics_type(x: Tensor) -> torch.dtype:
@@ -348,6 +363,7 @@ def _table() -> dict[torch._ops.OpOverload, Quick]:
         "mean.dim": _mean,
         "convolution": _convolution,
         "native_batch_norm": _batch_norm,
+        "batch_norm": _normed,
         "native_layer_norm": _layer_norm,
         "native_group_norm": _group_norm,
         "mm": _mm,

@@ -61,9 +61,9 @@ def _batch_norm(
     training: bool,
     *rest: Any,
 ) -> Taken | None:
-    momentum, eps, _ = rest
-    operator = torch.ops.aten.native_batch_norm.default
-    return None if training else (operator, (x, weight, bias, mean, var, False, momentum, eps))
+    # in evaluation its by-products are nobody's, so the operator that has none stands for it
+    operator = torch.ops.aten.batch_norm.default
+    return None if training else (operator, (x, weight, bias, mean, var, False, *rest))
 
 
 def _alone(operator: torch._ops.OpOverload) -> Shortcut:

@@ -103,7 +103,7 @@ def shrunk_graph(graph: Graph, plan: Plan) -> Graph:
     """
     counts = plan.counts()
     tensors = {
-        name: replace(tensor, dims=tuple(_shrunk(dim, counts) for dim in tensor.dims))
+        name: tensor._replace(dims=tuple(_shrunk(dim, counts) for dim in tensor.dims))
         for name, tensor in graph.tensors.items()
     }
     groups = tuple(replace(group, axis=_shrunk_axis(group.axis, counts)) for group in graph.groups)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 
 from secateur.graph.call import OpCall, set_dims
 from secateur.graph.dispatch import rule_for
+from secateur.graph.rules import zeros
 from secateur.graph.rules.zeros import follow_zeros, survivors
 from secateur.graph.types import Atom, fresh, fresh_all, leaves
 
@@ -109,3 +111,12 @@ def test_the_flag_is_needed():
 
     keep = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)
     assert not torch.allclose(attend(q * keep, k * keep), attend(q[:, :3], k[:, :3]))
+
+
+@pytest.mark.parametrize("name", sorted(zeros._KEEPING_ZERO))
+def test_what_is_taken_to_keep_zero_does(name: str):
+    packet = getattr(aten, name)
+    binary = "Tensor" in packet.overloads()
+    func, count = (packet.Tensor, 2) if binary else (packet.default, 1)
+    given = ((zeros._TENSOR,) * count, ())
+    assert not zeros._probe(func, given, (torch.float32,) * count, (True,) * count)

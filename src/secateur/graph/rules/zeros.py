@@ -46,6 +46,8 @@ _NEVER_ZERO = frozenset(
     "ones ones_like full full_like new_ones new_full fill rand randn rand_like randn_like "
     "arange linspace".split()
 )
+_KEEPING_ZERO = frozenset("relu add sub mul silu gelu hardswish".split())
+"""Pointwise operators that make zero of zeros. Any other is asked; these are met in every model."""
 _COPYING = frozenset("expand expand_as broadcast_to repeat repeat_interleave tile".split())
 
 
@@ -83,7 +85,7 @@ def _survivors_of(call: OpCall, name: str, out: Tensor) -> Iterable[Atom]:
     if name == "copy":
         return survivors(call.get("src")) & _atoms(out)
     if torch.Tag.pointwise in call.func.tags:
-        return _after_pointwise(call, out)
+        return _after_pointwise(call, name, out)
     surviving = set().union(*(survivors(t) for t in call.tensors))
     if name in _COPYING:
         surviving |= _atoms(out).difference(*(_atoms(t) for t in call.tensors))
@@ -126,8 +128,11 @@ def _after_product(call: OpCall, inputs: list[Tensor], atoms: set[Atom]) -> set[
     return atoms - zero
 
 
-def _after_pointwise(call: OpCall, out: Tensor) -> Iterator[Atom]:
+def _after_pointwise(call: OpCall, name: str, out: Tensor) -> Iterator[Atom]:
     tensors = call.tensors
+    if name in _KEEPING_ZERO and len(tensors) == len(call.args) and not call.kwargs:
+        if not _any_survive(tensors) and _same_dims(out, tensors):
+            return
     # a layout is that of the whole tensor, which a single number does not have
     named = [item for item in call.kwargs.items() if item[0] != "memory_format"]
     given = _template(tuple(call.args)), _template(tuple(named))
