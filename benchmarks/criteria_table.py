@@ -107,7 +107,8 @@ def run_missing(
     """Make the runs that have no line yet; a row's seeds and budgets before the next row."""
     done, data = [line["key"] for line in read()], fashion_data()
     dense = {seed: train_dense(seed, data=data) for seed in seeds}
-    teachers = {seed: Remembering(model) for seed, model in dense.items()}
+    answers = LINES.parent / "fashion"
+    teachers = {s: Remembering(m, answers / f"answers-{s}.pt") for s, m in dense.items()}
     for way, seed, share in itertools.product(ways, seeds, shares):
         if [way.name, seed, share, epochs] not in done:
             line = run(way, Task(dense[seed], teachers[seed], data, seed, share, epochs))
@@ -115,6 +116,7 @@ def run_missing(
             with LINES.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
             print(json.dumps(line), flush=True)
+            teachers[seed].keep()
 
 
 def read() -> list[dict[str, Any]]:

@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from criteria_table_ways import CUTS, END, PLAIN, RATES, ROADS, Way
+from criteria_table_ways import (
+    CUTS,
+    DISTILLED,
+    DRAWS,
+    END,
+    FITTED,
+    FITTED_DISTILLED,
+    GRADUAL,
+    PLAIN,
+    RATES,
+    ROADS,
+    Way,
+)
 from environment import environment
 from fashion import ROOT
 
@@ -74,8 +86,10 @@ def page(about: Mapping[str, Any], runs: Sequence[Run]) -> str:
         "`benchmarks/fashion.py` (308,074 parameters, 10.3 million MACs), trained for 20 epochs; "
         "then cut to a share of its MACs and trained for a few epochs more: the same "
         "batches, augmentation, SGD with a one-cycle learning rate and bfloat16 autocast for every "
-        "row. A seed is a dense model of its own, its recovery and its calibration images (2,560, "
-        "the same for both tools). Test accuracy in per cent, mean ± standard deviation over "
+        f"row. From epoch {DRAWS + 1} on the batches of the first {DRAWS} come again, so that a "
+        "teacher's answers can be kept. A seed is a dense model of its own, its recovery and its "
+        "calibration images (2,560, the same for both tools). Test accuracy in per cent, mean ± "
+        "standard deviation over "
         f"seeds; *lost* is in points below the dense model of the same seed. Dense: {accuracies}.",
         "",
         "Selection: *uniform* and *local* take the same share of every group, *global* has one "
@@ -140,26 +154,42 @@ def table(runs: Sequence[Run], shares: Sequence[float]) -> list[str]:
 def comparison(runs: Sequence[Run], share: float) -> list[str]:
     """Who is ahead of whom at one budget."""
     rows = [f"### {1 / share:g} times fewer MACs", ""]
-    plain = [run for run in runs if run.way.road == PLAIN]
-    roads = [run for run in runs if run.way.road != PLAIN]
-    peer = best([run for run in plain if run.way.tool == THEIRS])
-    random = best([run for run in plain if run.way.criterion == "random"])
-    count = len({run.way for run in plain if run.way.tool == THEIRS})
     allowed = ALLOWED.get(share)
-    for own in (best(_own(plain)), best(_own(roads))):
+    for roads in ((PLAIN,), (FITTED,), (DISTILLED, FITTED_DISTILLED, GRADUAL)):
+        own = best([run for run in _own(runs) if run.way.road in roads])
         if not own:
             continue
-        road = own[0].way.road
         lost = statistics.mean(run.lost for run in own)
         verdict = "" if allowed is None else f" ({'within' if lost <= allowed else 'not within'}"
         verdict += "" if allowed is None else f" {allowed:g})"
         rows.append(
-            f"- secateur's best, {road} ({own[0].way.criterion}, {own[0].way.selection}): "
-            f"{shown([run.lost for run in own])} points lost{verdict}."
+            f"- secateur's best, {own[0].way.road} ({own[0].way.criterion}, "
+            f"{own[0].way.selection}): {shown([run.lost for run in own])} points lost{verdict}."
         )
-        for title, other in ((f"Torch-Pruning's best of {count}", peer), ("random", random)):
-            rows += [f"  - {line}" for line in [ahead(own, other, title)] if line]
+        rows += [f"  - {line}" for line in _margins(own, runs, dict.fromkeys((PLAIN, *roads)))]
     return rows
+
+
+def _margins(own: Sequence[Run], runs: Sequence[Run], roads: Iterable[str]) -> list[str]:
+    """A sentence for the peer's best and for random units, on each road that they went."""
+    lines = []
+    for road in roads:
+        there = [run for run in runs if run.way.road == road]
+        peers = [run for run in there if run.way.tool == THEIRS]
+        random = [run for run in there if run.way.criterion == "random"]
+        for title, others in ((f"{THEIRS}'s best", peers), ("random", random)):
+            lines.append(ahead(own, best(others), f"{title}, {road}{_of(others)}"))
+    return [line for line in lines if line]
+
+
+def _of(runs: Sequence[Run]) -> str:
+    """Of how many ways the best is taken."""
+    ways = [run.way for run in runs]
+    most = max(map(ways.count, ways), default=0)
+    full = sum(ways.count(way) == most for way in set(ways))
+    if len(set(ways)) < 2:
+        return ""
+    return f", of {len(set(ways))}" + (f", {full} on all seeds" if full < len(set(ways)) else "")
 
 
 def _own(runs: Sequence[Run]) -> list[Run]:
@@ -187,7 +217,7 @@ def ahead(own: Sequence[Run], other: Sequence[Run], title: str) -> str:
     way = other[0].way
     verdict = "larger" if margin > spread else "not larger"
     return (
-        f"{margin:+.2f} points beside {title}, plain ({way.criterion}, {way.selection}); "
+        f"{margin:+.2f} points beside {title} ({way.criterion}, {way.selection}); "
         f"{verdict} than the seeds' spread of {spread:.2f} ({len(pairs)} seeds)."
     )
 

@@ -10,12 +10,14 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from fashion import Augmented, settings
 from torch import Tensor, nn
 
+from secateur.core.atomic import replacing
 from secateur.criteria.score import score
 from secateur.cut import cut
 from secateur.graph import trace
@@ -38,6 +40,7 @@ ROADS = {
 }
 RATES = {PLAIN: 0.02, FITTED: 0.02, DISTILLED: 0.02, FITTED_DISTILLED: 0.02, GRADUAL: 0.05}
 CUTS, END = 12, 0.4
+DRAWS = 10  # epochs with shifts and reflections of their own; of fifty that an image has
 TEMPERATURE, HARD = 2.0, 0.1  # of distillation; weight of the labels beside it
 RAW = ("output_error",)
 """Criteria whose scores are of one measure for all groups, which normalising would take away."""
@@ -80,18 +83,39 @@ def theirs(criterion: str, selection: str, road: str = PLAIN) -> Way:
 
 
 class Remembering(nn.Module):
-    """A teacher that looks at a batch once: all rows of a seed are trained on the same batches."""
+    """A teacher that looks at a batch once: all rows of a seed are trained on the same batches.
 
-    def __init__(self, model: nn.Module) -> None:
+    place: a file that keeps the answers from one process to the next, when `keep` is called.
+    """
+
+    def __init__(self, model: nn.Module, place: Path) -> None:
         super().__init__()
-        self.model = model
-        self.known: dict[bytes, Tensor] = {}
+        self.model, self.place = model, place
+        weights = b"".join(t.numpy().tobytes() for t in model.state_dict().values())
+        self.key = hashlib.blake2b(weights, digest_size=16).digest()
+        self.known: dict[bytes, Tensor] = torch.load(place) if place.is_file() else {}
+        self.kept = len(self.known)
 
     def forward(self, x: Tensor) -> Tensor:
-        mark = hashlib.blake2b(x.numpy().tobytes(), digest_size=16).digest()
+        mark = hashlib.blake2b(x.numpy().tobytes(), digest_size=16, key=self.key).digest()
         if mark not in self.known:
             self.known[mark] = self.model(x)
         return self.known[mark]
+
+    def keep(self) -> None:
+        """Write what is new."""
+        if len(self.known) > self.kept:
+            with replacing(self.place) as beside:
+                torch.save(self.known, beside)
+            self.kept = len(self.known)
+
+
+@dataclass
+class Again(Augmented):
+    """The batches of the first `DRAWS` epochs, over and over, so that a teacher answers once."""
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch % DRAWS)
 
 
 @dataclass(frozen=True)
@@ -106,9 +130,9 @@ class Task:
     epochs: int
 
     @property
-    def batches(self) -> Augmented:
+    def batches(self) -> Again:
         """The recovery's."""
-        return Augmented(self.data, seed=100 + self.seed)
+        return Again(self.data, seed=100 + self.seed)
 
     @property
     def calibration(self) -> list[tuple[Tensor, Tensor]]:

@@ -26,7 +26,7 @@ from secateur.train import finetune
 
 LINES = ROOT / "runs" / "distillation.jsonl"
 RESULTS = ROOT / "benchmarks" / "results" / "distillation"
-EPOCHS = {"fashion": 1, "minilm": 2}
+EPOCHS = {"fashion": 1, "minilm": 8}
 WAYS = {
     "fashion": ("plain", "logits", "logits, features", "logits, attention"),
     "minilm": ("plain", "embeddings", "embeddings, features", "embeddings, attention"),
