@@ -130,9 +130,9 @@ def _after_product(call: OpCall, inputs: list[Tensor], atoms: set[Atom]) -> set[
 
 def _after_pointwise(call: OpCall, name: str, out: Tensor) -> Iterator[Atom]:
     tensors = call.tensors
-    if name in _KEEPING_ZERO and len(tensors) == len(call.args) and not call.kwargs:
-        if not _any_survive(tensors) and _same_dims(out, tensors):
-            return
+    alone = len(tensors) == len(call.args) and not call.kwargs  # no numbers that may be added
+    if name in _KEEPING_ZERO and alone and not _any_survive(tensors) and _same_dims(out, tensors):
+        return
     # a layout is that of the whole tensor, which a single number does not have
     named = [item for item in call.kwargs.items() if item[0] != "memory_format"]
     given = _template(tuple(call.args)), _template(tuple(named))
