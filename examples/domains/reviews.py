@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 import secateur as sc
 
-TRAIN, TEST = 1600, 800
+TRAIN, TEST = 960, 640
 TOKENS, BATCH = 24, 16
 
 
