@@ -29,12 +29,15 @@ from secateur.core.errors import (
 from secateur.core.graph import Graph, Group
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
+from secateur.cost.timed import TimedCosts, Timings
 from secateur.criteria.score import score
 from secateur.cut import cut, cut_, verify
 from secateur.graph import trace
 from secateur.masks import MaskPlan, fold_, mask_
 from secateur.oneshot import reconstruct_
 from secateur.pipeline import PruneResult, prune
+from secateur.search.timing import time_device
+from secateur.search.within import plan_within
 from secateur.select.plan import plan
 from secateur.storage import load, save
 from secateur.train import (
@@ -66,6 +69,8 @@ __all__ = [
     "ScoreError",
     "SecateurError",
     "StorageError",
+    "TimedCosts",
+    "Timings",
     "TraceError",
     "TrainError",
     "UnsupportedOpError",
@@ -77,12 +82,14 @@ __all__ = [
     "load",
     "mask_",
     "plan",
+    "plan_within",
     "prune",
     "prune_iteratively",
     "prune_while_training",
     "reconstruct_",
     "save",
     "score",
+    "time_device",
     "trace",
     "verify",
 ]

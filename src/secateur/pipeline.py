@@ -6,7 +6,7 @@ reader who wants more control can write the same five lines.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,8 @@ from secateur.cut import verify as prove
 from secateur.cut.depth import keeping_places
 from secateur.graph import trace
 from secateur.graph.trace import ExampleInputs
+from secateur.search.timing import cache_folder
+from secateur.search.within import latency_limit, plan_within
 from secateur.select.plan import plan as make_plan
 from secateur.storage.huggingface import expressible
 
@@ -72,9 +74,10 @@ def prune(
     by the criterion over their weights. Where a model counts on the number of its layers, the proof
     finds out, identities take the place of the blocks, and a note of the plan says so.
 
-    budget: at most what may remain, for example "macs=50%". criterion: a file of `criteria/`;
-    "gradient" and "taylor" need `data` and `loss_fn`. options: fields of
-    `secateur.select.constraints.Constraints`, such as ``selector="global", min_units=5,
+    budget: at most what may remain, for example "macs=50%"; "latency=50%" is of the time measured
+    here, on the model's device, at the example's batch and with torch's present threads.
+    criterion: a file of `criteria/`; "gradient" and "taylor" need `data` and `loss_fn`. options:
+    fields of `secateur.select.constraints.Constraints`, such as ``selector="global", min_units=5,
     multiple_of=8``. huggingface: cut only what a transformers model's configuration can express,
     so that plain `from_pretrained` loads what `save` writes. The given model is unchanged.
 
@@ -100,10 +103,25 @@ def prune(
         loss_fn=loss_fn,
         seed=seed,
     )
-    plan = make_plan(graph, scores, budget=budget, settings=settings, **options)
+    plan = _planned(model, example_inputs, graph, scores, budget, {**options, "settings": settings})
     if verify:
         return PruneResult(*_proved(model, plan, example_inputs, graph), graph, scores)
     return PruneResult(cut(model, plan), plan, None, graph, scores)
+
+
+def _planned(
+    model: nn.Module,
+    example_inputs: ExampleInputs,
+    graph: Graph,
+    scores: Scores,
+    budget: str | Budget | None,
+    how: Mapping[str, Any],
+) -> Plan:
+    """The plan; where the budget speaks of latency, after measuring."""
+    if budget is None or latency_limit(Budget.parse(budget)) is None:
+        return make_plan(graph, scores, budget=budget, **how)
+    cache = cache_folder()
+    return plan_within(model, graph, scores, example_inputs, budget=budget, cache=cache, **how).plan
 
 
 def score_what_goes(

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.console import Group as Stacked
 from rich.table import Table
 
-from secateur.cli.output import table
+from secateur.cli.output import say, table
 from secateur.cli.prune_settings import Cutting
 from secateur.cli.settings import PlanSettings
 from secateur.cli.sources import (
@@ -29,6 +29,7 @@ from secateur.report.members import compact_names
 from secateur.report.words import amount, change, plural, size
 
 if TYPE_CHECKING:
+    from secateur.search.timing import Device
     from secateur.zoo.data import Data
     from secateur.zoo.loaded import LoadedModel
 
@@ -70,7 +71,7 @@ def make_plan(settings: PlanSettings) -> Planned:
     check_fits(loaded, data)
     graph = trace_model(loaded, huggingface=settings.huggingface)
     scores = score_units(settings, loaded, graph, data, seed=settings.seed)
-    plan = plan_units(settings, graph, scores, seed=settings.seed)
+    plan = plan_model(settings, loaded, graph, scores, seed=settings.seed)
     if settings.dry_run:
         return Planned(plan, None)
     plan.save(settings.out)
@@ -117,6 +118,38 @@ def score_units(
     return scores
 
 
+def plan_model(
+    cutting: Cutting,
+    loaded: LoadedModel,
+    graph: Graph,
+    scores: Scores,
+    *,
+    seed: int,
+    device: Device | None = None,
+) -> Plan:
+    """The plan that the settings ask for; where they ask for a latency, it is measured.
+
+    Raises: BudgetError, ValueError.
+    """
+    from secateur.search.timing import cache_folder
+    from secateur.search.within import latency_limit, plan_within
+
+    if cutting.budget is None or latency_limit(Budget.parse(cutting.budget)) is None:
+        return plan_units(cutting, graph, scores, seed=seed)
+    say("measuring the device, then candidates on it")
+    return plan_within(
+        loaded.model,
+        graph,
+        scores,
+        loaded.example_inputs,
+        budget=cutting.budget,
+        device=device,
+        settings={"criterion": cutting.criterion, "seed": seed},
+        cache=cache_folder(),
+        constraints=cutting.select,
+    ).plan
+
+
 def plan_units(
     cutting: Cutting, graph: Graph, scores: Scores, *, seed: int, budget: Budget | None = None
 ) -> Plan:
@@ -136,7 +169,7 @@ def plan_units(
 
 
 def cost_table(plan: Plan) -> Table:
-    """Cost before and after, counted."""
+    """Cost before and after, counted, and measured where the budget speaks of it."""
     rows = table("", "before", "after", "", numbers=frozenset({"before", "after"}))
     before, after = plan.before, plan.after
     figures = (
@@ -147,6 +180,9 @@ def cost_table(plan: Plan) -> Table:
     )
     for name, words, dense, pruned in figures:
         rows.add_row(name, words(dense), words(pruned), change(pruned, dense))
+    if before.latency_ms is not None and after.latency_ms is not None:
+        times = (before.latency_ms, after.latency_ms)
+        rows.add_row("latency", *(f"{ms:.3g} ms" for ms in times), change(times[1], times[0]))
     return rows
 
 

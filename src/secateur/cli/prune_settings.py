@@ -10,7 +10,7 @@ from typing import Literal
 
 from secateur.cli.flags import flag, section
 from secateur.cli.recovery_settings import RECOVERY, Recovery, check_ordered
-from secateur.core.budget import Budget
+from secateur.core.budget import MEASURED, Budget
 from secateur.core.lookup import find
 from secateur.select.constraints import Constraints
 from secateur.train.gradual_values import RUNNING, GradualSettings
@@ -96,6 +96,9 @@ class PruneStage(Cutting):
         super().__post_init__()
         if self.gradual is not None and self.loop is not None:
             raise ValueError("loop and gradual are two ways to spread a pruning; leave one out")
+        spread = self.loop is not None or self.gradual is not None
+        if self.budget is not None and spread:
+            _check_counted(Budget.parse(self.budget))
         if self.reconstruct and (self.gradual is not None or self.loop is not None):
             raise ValueError(
                 "reconstruct fits the weights after one cut; leave it out beside loop and gradual"
@@ -135,3 +138,12 @@ class PruneStage(Cutting):
     def needs_data(self) -> bool:
         """Whether nothing can come of it without data; recovery is left out then."""
         return self.reconstruct or self.gradual is not None
+
+
+def _check_counted(budget: Budget) -> None:
+    for limit in budget.limits:
+        if limit.metric in MEASURED:
+            raise ValueError(
+                f"budget {limit}: the steps of loop and gradual go toward what can be counted "
+                "(params, macs, size, memory); leave them out to prune to a latency at once"
+            )

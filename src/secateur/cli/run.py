@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from secateur.cli.output import say
-from secateur.cli.plan import Planned, plan_units, score_units
+from secateur.cli.plan import Planned, plan_model, score_units
 from secateur.cli.report import Reported
 from secateur.cli.road import PRUNED, RANDOM, Walked, at_random, is_random, walk
 from secateur.cli.run_directory import RunDirectory, open_run, read_scores
@@ -29,6 +29,7 @@ from secateur.report.record import load_result, save_result
 from secateur.report.result import Curve, Result
 from secateur.report.row import ModelRow
 from secateur.report.words import percent
+from secateur.search.timing import Device
 from secateur.train.log import EpochRow
 
 HARMLESS = ("out", "dry_run", "redo")
@@ -73,7 +74,9 @@ def _dry(settings: RunSettings) -> Planned:
         )
     subject, seed = fetch_subject(settings), settings.seed
     scores = score_units(first.prune, subject.loaded, subject.graph, subject.data, seed=seed)
-    return Planned(plan_units(first.prune, subject.graph, scores, seed=seed), None)
+    device = Device(settings.latency_batch, settings.threads)
+    loaded, graph = subject.loaded, subject.graph
+    return Planned(plan_model(first.prune, loaded, graph, scores, seed=seed, device=device), None)
 
 
 def _summed_up(subject: Subject, directory: RunDirectory, road: Walked) -> Proof | None:

@@ -112,11 +112,11 @@ def measure_latency(
     inputs, batch = resize_batch(example_inputs, batch_size)
     inputs = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
     with ExitStack() as stack:
-        stack.enter_context(_threads(threads))
+        stack.enter_context(threads_set(threads))
         for model in models.values():
             stack.enter_context(evaluating(model))
         stack.enter_context(_no_garbage_collection())
-        forwards = {name: _forward(model, inputs) for name, model in models.items()}
+        forwards = {name: call_of(model, inputs) for name, model in models.items()}
         repeats = {name: _calibrate(run, device, warmup) for name, run in forwards.items()}
         samples: dict[str, list[float]] = {name: [] for name in models}
         for turn in range(rounds):
@@ -167,7 +167,8 @@ def _dtype(model: nn.Module) -> str:
     return str(next(floating, torch.get_default_dtype())).removeprefix("torch.")
 
 
-def _forward(model: nn.Module, inputs: Any) -> Callable[[], Any]:
+def call_of(model: nn.Module, inputs: Any) -> Callable[[], Any]:
+    """A forward on example inputs: a tensor, a tuple of arguments or a dict of keyword ones."""
     if isinstance(inputs, Mapping):
         return partial(model, **inputs)
     return partial(model, *(inputs if isinstance(inputs, tuple | list) else (inputs,)))
@@ -224,7 +225,8 @@ def _time_cuda_ms(run: Callable[[], Any], repeats: int) -> float:
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_set(count: int | None) -> Iterator[None]:
+    """So many threads of torch inside the block; None leaves them. Raises: ValueError."""
     before = torch.get_num_threads()
     if count is not None and count < 1:
         raise ValueError(f"threads={count}: must be at least 1")

@@ -39,7 +39,9 @@ def explain_conflict(problem: Problem, floor: Counts) -> str:
 
 def _would_fit(problem: Problem, constraints: Constraints) -> bool:
     try:
-        other = make_problem(problem.graph, problem.scores, problem.budget, constraints)
+        other = make_problem(
+            problem.graph, problem.scores, problem.budget, constraints, costs=problem.costs
+        )
         return other.fits(other.solve(other.wanted(constraints.deepest)).counts)
     except BudgetError:  # the other rules exclude each other without this one
         return False

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from secateur.core.budget import Budget
+from secateur.core.budget import MEASURED, Budget
 from secateur.core.collecting import uncollected
 from secateur.core.depth import without_blocks
 from secateur.core.errors import BudgetError
@@ -39,6 +39,7 @@ def plan(
     budget: str | Budget | None = None,
     constraints: Constraints | None = None,
     settings: Mapping[str, Any] | None = None,
+    costs: CostModel | None = None,
     **options: Any,
 ) -> Plan:
     """Which units stay so that the budget is met as closely as possible and never overshot.
@@ -51,6 +52,9 @@ def plan(
     many as the budget needs where there are no scores of units. With both, the blocks go first and
     the units of what is left follow to the budget.
 
+    costs: what a cut costs; counted where None. `TimedCosts` adds milliseconds, measured on a
+    device, for a budget such as "latency=50%".
+
     Raises: BudgetError when the budget cannot be met, naming the rule in the way and the nearest
     that can; ValueError for a wrong option; PlanMismatchError for another graph's scores.
     """
@@ -59,8 +63,13 @@ def plan(
     cpu = {id: values.detach().to("cpu", torch.float64) for id, values in scores.items()}
     units, blocks = split_scores(graph, cpu)
     if not blocks and constraints.blocks is None:
-        problem = make_problem(graph, units, parsed, constraints)
+        problem = make_problem(graph, units, parsed, constraints, costs=costs)
         return _assemble(problem, search(problem), settings or {})
+    if parsed is not None and any(limit.metric in MEASURED for limit in parsed.limits):
+        raise BudgetError(
+            f"budget {parsed} while whole blocks go: what is measured are units; leave blocks out, "
+            "or budget what can be counted: params, macs, size and memory"
+        )
     if constraints.blocks is None and (units or parsed is None):
         raise ValueError("the scores hold blocks; say how many go, for example blocks=0.25")
     depth = choose_blocks(graph, blocks, budget=parsed, constraints=constraints)

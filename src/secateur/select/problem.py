@@ -13,7 +13,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from secateur.core.budget import MEASURED, Budget
+from secateur.core.budget import Budget
 from secateur.core.cost import Cost
 from secateur.core.dims import Axis, Counts, dim_size
 from secateur.core.errors import BudgetError
@@ -182,9 +182,14 @@ def _size(axis: Axis) -> Size:
 
 
 def make_problem(
-    graph: Graph, scores: Scores, budget: Budget | None, constraints: Constraints
+    graph: Graph,
+    scores: Scores,
+    budget: Budget | None,
+    constraints: Constraints,
+    *,
+    costs: CostModel | None = None,
 ) -> Problem:
-    """Check the options and compile the problem.
+    """Check the options and compile the problem. costs: counted ones where None.
 
     Raises: ValueError and BudgetError for options that say nothing or cannot be counted.
     """
@@ -194,13 +199,23 @@ def make_problem(
             "nothing says how much to remove; give a budget such as budget='macs=50%', "
             "or keep=0.5, sparsity=0.5 or threshold=..."
         )
-    measured = [str(limit) for limit in budget.limits if limit.metric in MEASURED] if budget else []
-    if measured:
-        raise BudgetError(
-            f"budget {', '.join(measured)} has to be measured on a device, which plan() cannot "
-            "do; budgets it can count are params, macs, size and memory"
-        )
+    costs = costs or CostModel(graph)
+    if budget is not None:
+        _check_measured(budget, costs.cost({}))
     bundles, notes = make_bundles(graph, scores, constraints)
     moving = {group.id: scores[group.id] for bundle in bundles for group in bundle.groups}
     ranked = normalise(moving, constraints.normalise)
-    return Problem(graph, CostModel(graph), budget, constraints, scores, bundles, ranked, notes)
+    return Problem(graph, costs, budget, constraints, scores, bundles, ranked, notes)
+
+
+def _check_measured(budget: Budget, dense: Cost) -> None:
+    if any(limit.metric == "energy" for limit in budget.limits) and dense.energy_j is None:
+        raise BudgetError(
+            f"budget {budget}: energy is not measured yet; budgets are latency (measured), params, "
+            "macs, size and memory (counted)"
+        )
+    if any(limit.metric == "latency" for limit in budget.limits) and dense.latency_ms is None:
+        raise BudgetError(
+            f"budget {budget}: latency has to be measured on a device. prune() and plan_within() "
+            "do that; plan() takes it as costs=TimedCosts(graph, time_device(model, graph, inputs))"
+        )

@@ -12,7 +12,7 @@ from torch import nn
 
 from secateur.cli.loop import accepted_log, prune_in_steps
 from secateur.cli.output import say
-from secateur.cli.plan import plan_units, score_units, trace_model
+from secateur.cli.plan import plan_model, score_units, trace_model
 from secateur.cli.prune_settings import PruneStage
 from secateur.cli.recovery import batches_of, objective_of, recover_, training_of
 from secateur.cli.recovery_settings import Recovery
@@ -27,6 +27,7 @@ from secateur.core.plan import Plan, Scores
 from secateur.core.proof import Proof
 from secateur.cut import cut, verify
 from secateur.cut.compose import compose
+from secateur.search.timing import Device
 from secateur.train import prune_while_training
 
 if TYPE_CHECKING:
@@ -143,10 +144,14 @@ class _Cutting:
 
     def planned(self) -> Plan:
         """The plan, made now or read."""
-        path, seed = self.place.folder.plan, self.place.subject.settings.seed
+        run = self.place.subject.settings
+        path, seed = self.place.folder.plan, run.seed
+        device = Device(run.latency_batch, run.threads)
         plan = once(
             path,
-            make=lambda: plan_units(self.settings, self.graph, self.scored(), seed=seed),
+            make=lambda: plan_model(
+                self.settings, self.loaded, self.graph, self.scored(), seed=seed, device=device
+            ),
             write=lambda plan: plan.save(path),
             read=lambda: Plan.load(path),
         )
