@@ -12,6 +12,7 @@ from torch import nn
 
 import secateur as sc
 from secateur.cost.latency import Latency
+from secateur.cost.runtimes import Prepared
 from secateur.cost.timed import Timings
 from secateur.search import within
 from secateur.search.timing import Device, cache_folder, own_times, time_device
@@ -75,7 +76,8 @@ class Clockwork:
     def __call__(self, models: Any, *args: Any, **how: Any) -> dict[str, Latency]:
         self.calls += 1
         found = {}
-        for name, model in models.items():
+        for name, given in models.items():
+            model = given.model if isinstance(given, Prepared) else given
             macs = sum(m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear))
             ms = macs / 1e4 * (1.0 if name in ("dense", "whole") else self.factor)
             found[name] = Latency((ms,) * 5, 1, 8, 1, "cpu", "float32", "clockwork")
@@ -154,3 +156,16 @@ def test_on_the_real_clock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     result = sc.prune(model, torch.randn(64, 1024), budget="latency=60%")
     assert result.before.latency_ms and result.after.latency_ms
     assert result.after.latency_ms < 0.65 * result.before.latency_ms
+
+
+def test_corrections_stay_between_too_slow_and_too_fast():
+    mended = within._Corrections()
+    mended.learn(1.2, over=True)
+    assert mended.now == pytest.approx(1.2)
+    mended.learn(0.7, over=False)  # a step: far too fast, and back would be where it was too slow
+    assert 1.0 < mended.now < 1.2
+    mended.learn(1.5, over=True)
+    assert mended.now < 1.2
+    upward = within._Corrections()
+    upward.learn(1.0, over=True)  # nothing learnt, yet too slow
+    assert upward.now > 1.0

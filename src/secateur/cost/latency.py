@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from platform import machine, processor
 from typing import Any
@@ -26,6 +25,7 @@ from torch.utils import _pytree as pytree
 
 from secateur.core.modes import evaluating
 from secateur.cost.batch import resize_batch
+from secateur.cost.runtimes import Prepared, prepare
 
 ROUND_MS = 20.0
 SETTLE_MS = 200.0
@@ -44,6 +44,7 @@ class Latency:
     device: str
     dtype: str
     hardware: str
+    runtime: str = "eager"
 
     @property
     def median_ms(self) -> float:
@@ -83,23 +84,25 @@ class Latency:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Latency:
         """Inverse of `to_json`; derived figures are computed again."""
-        kept = {name: body[name] for name in cls.__dataclass_fields__}
+        kept = {name: body[name] for name in cls.__dataclass_fields__ if name in body}
         return cls(**kept | {"samples_ms": tuple(float(ms) for ms in body["samples_ms"])})
 
 
 @torch.inference_mode()
 def measure_latency(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, nn.Module | Prepared],
     example_inputs: Any,
     *,
     batch_size: int | None = None,
     threads: int | None = None,
     rounds: int = 30,
     warmup: int = 3,
+    runtime: str = "eager",
 ) -> dict[str, Latency]:
     """Latency of every model by its name, in evaluation mode, on the device of the parameters.
 
     `batch_size` repeats or trims the example along dim 0; `threads` holds for this call only.
+    `runtime` is one of `runtimes.RUNTIMES`; a model that is prepared already runs as it is.
     Training flags, thread count and garbage collection are as before when this returns.
     Raises: ValueError for fewer than five rounds, no model, or models on different devices.
     """
@@ -108,15 +111,22 @@ def measure_latency(
             f"rounds={rounds}, warmup={warmup}: a spread needs at least {FEWEST_ROUNDS} rounds "
             "after one warm-up; write for example rounds=30, warmup=3"
         )
-    device = _common_device(models)
+    modules = {n: m.model if isinstance(m, Prepared) else m for n, m in models.items()}
+    device = _common_device(modules)
     inputs, batch = resize_batch(example_inputs, batch_size)
     inputs = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
     with ExitStack() as stack:
         stack.enter_context(threads_set(threads))
-        for model in models.values():
-            stack.enter_context(evaluating(model))
+        for module in modules.values():
+            stack.enter_context(evaluating(module))
+        ready = {
+            name: model
+            if isinstance(model, Prepared)
+            else prepare(model, inputs, runtime=runtime, threads=threads)
+            for name, model in models.items()
+        }
         stack.enter_context(_no_garbage_collection())
-        forwards = {name: call_of(model, inputs) for name, model in models.items()}
+        forwards = {name: one.run for name, one in ready.items()}
         repeats = {name: _calibrate(run, device, warmup) for name, run in forwards.items()}
         samples: dict[str, list[float]] = {name: [] for name in models}
         for turn in range(rounds):
@@ -130,10 +140,11 @@ def measure_latency(
             batch=batch,
             threads=used,
             device=str(device),
-            dtype=_dtype(model),
+            dtype=_dtype(module),
             hardware=hardware_name(device),
+            runtime=ready[name].runtime,
         )
-        for name, model in models.items()
+        for name, module in modules.items()
     }
 
 
@@ -165,13 +176,6 @@ def _common_device(models: Mapping[str, nn.Module]) -> torch.device:
 def _dtype(model: nn.Module) -> str:
     floating = (p.dtype for p in model.parameters() if p.is_floating_point())
     return str(next(floating, torch.get_default_dtype())).removeprefix("torch.")
-
-
-def call_of(model: nn.Module, inputs: Any) -> Callable[[], Any]:
-    """A forward on example inputs: a tensor, a tuple of arguments or a dict of keyword ones."""
-    if isinstance(inputs, Mapping):
-        return partial(model, **inputs)
-    return partial(model, *(inputs if isinstance(inputs, tuple | list) else (inputs,)))
 
 
 def _order(names: tuple[str, ...], turn: int) -> tuple[str, ...]:

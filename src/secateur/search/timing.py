@@ -25,7 +25,8 @@ from secateur.core.fingerprint import named_modules
 from secateur.core.graph import Graph
 from secateur.core.modes import evaluating
 from secateur.cost.batch import resize_batch
-from secateur.cost.latency import call_of, hardware_name, measure_latency, threads_set
+from secateur.cost.latency import hardware_name, measure_latency, threads_set
+from secateur.cost.runtimes import RUNTIMES, call_of
 from secateur.cost.timed import LatencyModel, Sample, Timings
 from secateur.criteria.score import score
 from secateur.cut import cut
@@ -40,10 +41,16 @@ PASSES = 7
 
 @dataclass(frozen=True)
 class Device:
-    """How a model is run: batch (that of the example where None) and threads (torch's choice)."""
+    """How a model is run: batch (that of the example where None), threads (torch's choice), and
+    runtime, one of "eager", "compile", "onnxruntime"."""
 
     batch_size: int | None = None
     threads: int | None = None
+    runtime: str = "eager"
+
+    def __post_init__(self) -> None:
+        if self.runtime not in RUNTIMES:
+            raise ValueError(f"runtime {self.runtime!r} is unknown; one of {', '.join(RUNTIMES)}")
 
 
 def time_device(
@@ -55,7 +62,10 @@ def time_device(
     widths: Sequence[float] = WIDTHS,
     cache: Path | None = None,
 ) -> Timings:
-    """What the modules of a model take on the device that it lies on, in torch eager.
+    """What the modules of a model take on the device that it lies on.
+
+    In another runtime than eager whole models are measured there, and shared among the modules as
+    in eager: which module takes what is then less sure than what all take.
 
     cache: a folder in which timings are kept by model, device and conditions, and found again;
     `cache_folder()` is the usual one. Raises: BudgetError, CutError as plans and cuts do.
@@ -79,6 +89,7 @@ def time_device(
         threads=device.threads,
         rounds=ROUNDS,
         warmup=1,
+        runtime=device.runtime,
     )
     inputs, _ = resize_batch(example_inputs, device.batch_size)
     samples = []
@@ -161,7 +172,8 @@ def _conditions(model: nn.Module, example_inputs: Any, device: Device) -> dict[s
     first = next(model.parameters(), torch.empty(0))
     _, batch = resize_batch(example_inputs, device.batch_size)
     return {
-        "runtime": f"torch {torch.__version__} eager",
+        "runtime": device.runtime,
+        "torch": torch.__version__,
         "batch": str(batch),
         "threads": str(device.threads or torch.get_num_threads()),
         "device": str(first.device),

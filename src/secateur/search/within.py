@@ -7,6 +7,7 @@ corrects the next prediction, until the measured share is the one asked for or a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,11 @@ from torch import nn
 from secateur.core.budget import Budget, Limit
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
+from secateur.core.modes import evaluating
 from secateur.core.plan import Plan, Scores
+from secateur.cost.batch import resize_batch
 from secateur.cost.latency import Latency, measure_latency
+from secateur.cost.runtimes import Prepared, prepare
 from secateur.cost.timed import TimedCosts
 from secateur.cut import cut
 from secateur.search.timing import Device, time_device
@@ -26,6 +30,8 @@ from secateur.select.plan import plan
 
 TRIES = 6
 ROUNDS = 15
+STEP = 1.1
+"""How far a correction goes that nothing bounds."""
 CLOSE = 0.04
 """How far below the limit a candidate may be for the search to end."""
 
@@ -77,17 +83,18 @@ def plan_within(
     if limit is None:
         raise ValueError(f"budget {parsed} has no latency; write for example latency=50%")
     timings = time_device(model, graph, example_inputs, device=device, cache=cache)
-    correction = 1.0
+    dense = _prepared(model, example_inputs, device)
+    corrections = _Corrections()
     found: list[tuple[float, Within]] = []
     for _ in range(TRIES):
-        costs = TimedCosts(graph, timings, correction=correction)
+        costs = TimedCosts(graph, timings, correction=corrections.now)
         made = plan(graph, scores, budget=parsed, costs=costs, settings=settings, **options)
-        one = _measured(model, made, example_inputs, device)
+        one = _measured(dense, made, example_inputs, device)
         gap = _gap(limit, one)
         found.append((gap, one))
         if -CLOSE <= gap <= 0.0:
             break
-        correction *= one.share / one.predicted
+        corrections.learn(one.share / one.predicted, over=gap > 0.0)
     best = min(found, key=lambda item: (item[0] > 0.0, abs(item[0])))[1]
     if _gap(limit, best) > CLOSE:
         raise BudgetError(
@@ -98,32 +105,63 @@ def plan_within(
     return best
 
 
+class _Corrections:
+    """What the next prediction is multiplied by: what the last candidate says, but between the
+    largest that left it too slow and the smallest that made it too fast, for a device has steps."""
+
+    def __init__(self) -> None:
+        self.now = 1.0
+        self._slow, self._fast = 0.0, math.inf
+
+    def learn(self, wrong: float, *, over: bool) -> None:
+        """wrong: measured over predicted, which had the correction in it."""
+        if over:
+            self._slow = max(self._slow, self.now)
+        else:
+            self._fast = min(self._fast, self.now)
+        following = self.now * wrong
+        if not self._slow < following < self._fast:
+            low = self._slow if self._slow else self._fast / STEP
+            high = self._fast if math.isfinite(self._fast) else self._slow * STEP
+            following = math.sqrt(low * high)
+        self.now = following
+
+
 def _gap(limit: Limit, found: Within) -> float:
     """By how much of the limit a candidate's measured latency is above it; negative: below."""
     allowed = limit.absolute or found.dense.median_ms * (limit.fraction or 0.0)
     return found.pruned.median_ms / allowed - 1.0
 
 
-def _measured(model: nn.Module, made: Plan, example_inputs: Any, device: Device) -> Within:
-    small = cut(model, made)
+def _prepared(model: nn.Module, example_inputs: Any, device: Device) -> Prepared:
+    """The dense model, made ready once for all candidates."""
+    inputs, _ = resize_batch(example_inputs, device.batch_size)
+    with evaluating(model):
+        return prepare(model, inputs, runtime=device.runtime, threads=device.threads)
+
+
+def _measured(dense: Prepared, made: Plan, example_inputs: Any, device: Device) -> Within:
+    small = cut(dense.model, made)
     both = measure_latency(
-        {"dense": model, "pruned": small},
+        {"dense": dense, "pruned": small},
         example_inputs,
         batch_size=device.batch_size,
         threads=device.threads,
         rounds=ROUNDS,
+        runtime=device.runtime,
     )
     before, after = made.before.latency_ms, made.after.latency_ms
     assert before is not None and after is not None
-    dense, pruned = both["dense"], both["pruned"]
+    whole, pruned = both["dense"], both["pruned"]
     note = (
-        f"latency measured: {pruned.median_ms / dense.median_ms:.1%} of the dense model's at batch "
-        f"{dense.batch}, {dense.threads} threads, {dense.hardware} (predicted {after / before:.1%})"
+        f"latency measured ({whole.runtime}, batch {whole.batch}, {whole.threads} threads, "
+        f"{whole.hardware}): {pruned.median_ms / whole.median_ms:.1%} of the dense model's, "
+        f"predicted {after / before:.1%}"
     )
     made = replace(
         made,
         notes=(*made.notes, note),
-        before=replace(made.before, latency_ms=round(dense.median_ms, 6)),
+        before=replace(made.before, latency_ms=round(whole.median_ms, 6)),
         after=replace(made.after, latency_ms=round(pruned.median_ms, 6)),
     )
-    return Within(made, small, dense, pruned, after / before)
+    return Within(made, small, whole, pruned, after / before)
