@@ -38,14 +38,15 @@ CLOSE = 0.04
 
 @dataclass(frozen=True)
 class Within:
-    """What was found: the plan, the cut model, both measured side by side, and how well the last
-    prediction did (predicted over measured)."""
+    """What was found: the plan, the cut model, both measured side by side, the share of the dense
+    latency that was predicted of it, and how many candidates were measured on the way."""
 
     plan: Plan
     model: nn.Module
     dense: Latency
     pruned: Latency
     predicted: float
+    candidates: int = 1
 
     @property
     def share(self) -> float:
@@ -102,7 +103,7 @@ def plan_within(
             f"{best.pruned.median_ms:.3g} ms of {best.dense.median_ms:.3g} ms "
             f"({best.share:.1%}); ask for latency={100 * best.share:.0f}%"
         )
-    return best
+    return replace(best, candidates=len(found))
 
 
 class _Corrections:
