@@ -125,8 +125,8 @@ def section(name: str, lines: Sequence[dict[str, Any]]) -> list[str]:
         f"{lines[0]['steps']} steps, seeds {', '.join(map(str, seeds))}; "
         f"{lines[0]['params'][0]:,} parameters before the cut, {lines[0]['params'][1]:,} after.",
         "",
-        "| | " + " | ".join(figures) + " | seconds |",
-        "|---" * (len(figures) + 2) + "|",
+        "| | " + " | ".join(figures) + " | seconds | seeds |",
+        "|---" * (len(figures) + 3) + "|",
     ]
     for reference in ("dense", "cut"):
         values = [line["references"][reference] for line in lines if line["key"][2] == "plain"]
@@ -149,7 +149,7 @@ def row(
         found, digits = [value[figure] for value in values], 2 if "%" in figure else 4
         mean = f"{statistics.mean(found):.{digits}f}" if found else ""
         cells.append(f"{mean} ± {statistics.stdev(found):.{digits}f}" if len(found) > 1 else mean)
-    return f"| {title} | " + " | ".join(cells) + f" | {seconds} |"
+    return f"| {title} | " + " | ".join(cells) + f" | {seconds} | {len(values)} |"
 
 
 if __name__ == "__main__":
