@@ -84,6 +84,19 @@ class Clockwork:
         return found
 
 
+class Stepped(Clockwork):
+    """Widths that are no multiples of sixteen take as long as the next that is."""
+
+    def __call__(self, models: Any, *args: Any, **how: Any) -> dict[str, Latency]:
+        padded = {}
+        for name, given in models.items():
+            model = given.model if isinstance(given, Prepared) else given
+            sizes = [m.weight.shape for m in model.modules() if isinstance(m, nn.Linear)]
+            whole = [(-(-rows // 16) * 16, -(-columns // 16) * 16) for rows, columns in sizes]
+            padded[name] = nn.Sequential(*(nn.Linear(columns, rows) for rows, columns in whole))
+        return super().__call__(padded)
+
+
 def clocks(model: nn.Module, *args: Any, **how: Any) -> dict[str, float]:
     names = {id(m): path for path, m in model.named_modules()}
     return {names[id(m)]: m.weight.numel() for m in model.modules() if isinstance(m, nn.Linear)}
@@ -105,7 +118,24 @@ def test_predictions_are_mended_by_what_is_measured(
     assert share / 100 * (1 - within.CLOSE) <= found.share <= share / 100
     assert found.plan.after.latency_ms == pytest.approx(found.pruned.median_ms)
     assert "latency measured" in found.plan.notes[-1]
-    assert measure.calls == 1 if factor == 1.0 else 1 < measure.calls <= within.TRIES
+    assert found.candidates == measure.calls  # of both kinds of widths one at least
+    assert measure.calls == 2 if factor == 1.0 else 2 < measure.calls <= within.TRIES + 1
+
+
+@pytest.mark.parametrize("device", [Stepped(1.0), Clockwork(1.0)])
+def test_widths_that_the_device_likes_are_taken_where_it_has_any(
+    monkeypatch: pytest.MonkeyPatch, device: Clockwork
+):
+    model, x, graph = subject()
+    scores = sc.score(graph, model)
+    monkeypatch.setattr("secateur.search.timing.measure_latency", device)
+    monkeypatch.setattr("secateur.search.timing.own_times", clocks)
+    monkeypatch.setattr(within, "measure_latency", device)
+    found = within.plan_within(model, graph, scores, x, budget="latency=45%")
+    widths = [len(units) for units in found.plan.keep.values()]
+    assert all(width % 16 == 0 for width in widths) == isinstance(device, Stepped)
+    asked = within.plan_within(model, graph, scores, x, budget="latency=45%", multiple_of=4)
+    assert all(len(units) % 4 == 0 for units in asked.plan.keep.values())
 
 
 def test_an_absolute_latency_and_a_second_limit(monkeypatch: pytest.MonkeyPatch):

@@ -60,6 +60,7 @@ def time_device(
     *,
     device: Device | None = None,
     widths: Sequence[float] = WIDTHS,
+    multiple_of: int = 1,
     cache: Path | None = None,
 ) -> Timings:
     """What the modules of a model take on the device that it lies on.
@@ -67,21 +68,24 @@ def time_device(
     In another runtime than eager whole models are measured there, and shared among the modules as
     in eager: which module takes what is then less sure than what all take.
 
+    widths: shares of every group that the timed models keep. multiple_of: of their layers' widths.
     cache: a folder in which timings are kept by model, device and conditions, and found again;
     `cache_folder()` is the usual one. Raises: BudgetError, CutError as plans and cuts do.
     """
     device = device or Device()
     conditions = _conditions(model, example_inputs, device)
-    place = None if cache is None else cache / f"{_key(graph, conditions, widths)}.json"
+    place = (
+        None if cache is None else cache / f"{_key(graph, conditions, (*widths, multiple_of))}.json"
+    )
     if place is not None and place.is_file():
         return Timings.from_json(place.read_text(encoding="utf-8"))
     scores = score(graph, model, criterion="random")
-    plans = [plan(graph, scores, keep=width) for width in widths]
-    models = {
-        "whole": model,
-        **{f"{w:g}": cut(model, p) for w, p in zip(widths, plans, strict=True)},
+    plans = {
+        str(made.counts()): made  # of few units two shares may come to the same
+        for made in (plan(graph, scores, keep=w, multiple_of=multiple_of) for w in widths)
     }
-    counts: list[Mapping[int, int]] = [{}, *(made.counts() for made in plans)]
+    models = {"whole": model, **{name: cut(model, made) for name, made in plans.items()}}
+    counts: list[Mapping[int, int]] = [{}, *(made.counts() for made in plans.values())]
     measured = measure_latency(
         models,
         example_inputs,
