@@ -33,11 +33,13 @@ def table(about: Mapping[str, Any], lines: Lines) -> str:
         "epochs for all, the same batches and learning rates. The model is cut in "
         f"{about['pruning']['cuts']} steps to {about['pruning']['budget']}, between "
         f"{about['pruning']['begin']:.0%} and {about['pruning']['end']:.0%} of the training, "
-        "optimizer state with it. Accuracy on the 10,000 test images at the end; settings were "
-        "chosen on the validation images of seed 0. MACs are those of all forwards of the "
-        "training, beside what the dense model takes for as many images. "
-        "Seconds are processor seconds of the training, tracing, planning and cutting included. "
-        + how,
+        "optimizer state with it. Accuracy on the 10,000 test images at the end; the shapes "
+        "were chosen by the times of single steps, before any accuracy at this width was seen. "
+        "MACs are those of all forwards of the training, beside what the dense model takes for as "
+        "many images. "
+        "Seconds are processor seconds of the training, tracing, planning and cutting included; "
+        "where the wall's are far above them, the run shared its core with others, which also "
+        "makes its processor seconds somewhat longer. " + how,
         "",
         f"{about['cpu']}, {about['threads']} thread, Python {about['python']}, torch "
         f"{about['torch']}, commit {about['commit']}, {about['date']}.",
@@ -51,11 +53,12 @@ def table(about: Mapping[str, Any], lines: Lines) -> str:
         "",
         "Every run:",
         "",
-        "| | seed | accuracy, % | MACs | processor s | wall s |",
-        "|---|---|---|---|---|---|",
+        "| | seed | accuracy, % | validation, % | MACs | processor s | wall s |",
+        "|---|---|---|---|---|---|---|",
         *(
             f"| {line['way']} | {line['seed']} | {100 * line['accuracy']:.2f} | "
-            f"{line['macs_share']:.1%} | {line['cpu_s']:.0f} | {line['wall_s']:.0f} |"
+            f"{100 * line['validation']:.2f} | {line['macs_share']:.1%} | "
+            f"{line['cpu_s']:.0f} | {line['wall_s']:.0f} |"
             for line in sorted(lines, key=lambda line: (line["seed"], ways.index(line["way"])))
         ),
     ]
