@@ -10,8 +10,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils import _pytree as pytree
+
+
+def moved(inputs: Any, device: torch.device) -> Any:
+    """Inputs with their tensors on a device."""
+    return pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where a model's first parameter lies; the CPU without any."""
+    return next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
 
 
 def resize_batch(example_inputs: Any, batch_size: int | None) -> tuple[Any, int]:

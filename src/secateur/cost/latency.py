@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import nn
 
 from secateur.core.modes import evaluating
-from secateur.cost.batch import resize_batch
+from secateur.cost.batch import device_of, moved, resize_batch
 from secateur.cost.runtimes import Prepared, prepare
 
 ROUND_MS = 20.0
@@ -114,7 +113,7 @@ def measure_latency(
     modules = {n: m.model if isinstance(m, Prepared) else m for n, m in models.items()}
     device = _common_device(modules)
     inputs, batch = resize_batch(example_inputs, batch_size)
-    inputs = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), inputs)
+    inputs = moved(inputs, device)
     with ExitStack() as stack:
         stack.enter_context(threads_set(threads))
         for module in modules.values():
@@ -161,10 +160,7 @@ def hardware_name(device: torch.device) -> str:
 
 
 def _common_device(models: Mapping[str, nn.Module]) -> torch.device:
-    devices = {
-        name: next((tensor.device for tensor in model.parameters()), torch.device("cpu"))
-        for name, model in models.items()
-    }
+    devices = {name: device_of(model) for name, model in models.items()}
     if len(set(devices.values())) != 1:
         raise ValueError(
             f"models to compare must be on one device, there are {devices or 'no models'}; "

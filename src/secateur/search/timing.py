@@ -24,7 +24,7 @@ from secateur.core.atomic import write_text
 from secateur.core.fingerprint import named_modules
 from secateur.core.graph import Graph
 from secateur.core.modes import evaluating
-from secateur.cost.batch import resize_batch
+from secateur.cost.batch import device_of, moved, resize_batch
 from secateur.cost.latency import hardware_name, measure_latency, threads_set
 from secateur.cost.runtimes import RUNTIMES, call_of
 from secateur.cost.timed import LatencyModel, Sample, Timings
@@ -125,8 +125,9 @@ def own_times(model: nn.Module, inputs: Any, *, threads: int | None = None) -> d
         stack.enter_context(torch.inference_mode())
         stack.enter_context(threads_set(threads))
         stack.enter_context(evaluating(model))
-        run = call_of(model, inputs)
-        own = stack.enter_context(_clocks(paths))
+        device = device_of(model)
+        run = call_of(model, moved(inputs, device))
+        own = stack.enter_context(_clocks(paths, device))
         for _ in range(2 * PASSES):
             own.clear()
             run()
@@ -137,8 +138,10 @@ def own_times(model: nn.Module, inputs: Any, *, threads: int | None = None) -> d
 
 
 @contextmanager
-def _clocks(paths: Mapping[int, str]) -> Iterator[dict[str, float]]:
-    """Milliseconds by path of every module call inside the block, without what it calls."""
+def _clocks(paths: Mapping[int, str], device: torch.device) -> Iterator[dict[str, float]]:
+    """Milliseconds by path of every module call inside the block, without what it calls; on an
+    accelerator until the call's own kernels are done."""
+    asynchronous = device.type != "cpu"
     own: dict[str, float] = {}
     inner = [0.0]
     plain: Callable[..., Any] = nn.Module._call_impl
@@ -150,6 +153,8 @@ def _clocks(paths: Mapping[int, str]) -> Iterator[dict[str, float]]:
         try:
             return plain(module, *args, **kwargs)
         finally:
+            if asynchronous:
+                torch.accelerator.synchronize(device)
             spent = clock() - started
             path = paths.get(id(module), "")
             own[path] = own.get(path, 0.0) + 1e3 * (spent - inner.pop())
@@ -173,16 +178,16 @@ def left_out_error(graph: Graph, timings: Timings) -> float:
 
 
 def _conditions(model: nn.Module, example_inputs: Any, device: Device) -> dict[str, str]:
-    first = next(model.parameters(), torch.empty(0))
+    place, dtype = device_of(model), next(model.parameters(), torch.empty(0)).dtype
     _, batch = resize_batch(example_inputs, device.batch_size)
     return {
         "runtime": device.runtime,
         "torch": torch.__version__,
         "batch": str(batch),
         "threads": str(device.threads or torch.get_num_threads()),
-        "device": str(first.device),
-        "dtype": str(first.dtype).removeprefix("torch."),
-        "hardware": hardware_name(first.device),
+        "device": str(place),
+        "dtype": str(dtype).removeprefix("torch."),
+        "hardware": hardware_name(place),
     }
 
 

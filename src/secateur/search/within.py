@@ -21,7 +21,7 @@ from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.modes import evaluating
 from secateur.core.plan import Plan, Scores
-from secateur.cost.batch import resize_batch
+from secateur.cost.batch import device_of, moved, resize_batch
 from secateur.cost.latency import Latency, measure_latency
 from secateur.cost.runtimes import Prepared, prepare
 from secateur.cost.timed import TimedCosts
@@ -197,6 +197,7 @@ def _prepared(model: nn.Module, example_inputs: Any, device: Device) -> Prepared
     """The dense model, made ready once for all candidates."""
     inputs, _ = resize_batch(example_inputs, device.batch_size)
     with evaluating(model):
+        inputs = moved(inputs, device_of(model))
         return prepare(model, inputs, runtime=device.runtime, threads=device.threads)
 
 
