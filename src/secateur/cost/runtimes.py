@@ -55,7 +55,7 @@ def call_of(model: Callable[..., Any], inputs: Any) -> Callable[[], Any]:
 
 def _session(model: nn.Module, inputs: Any, threads: int | None) -> Callable[[], Any]:
     try:
-        import onnxruntime  # type: ignore[import-untyped]
+        import onnxruntime
     except ImportError:
         raise ValueError(
             "runtime 'onnxruntime' needs onnxruntime and onnxscript: "
