@@ -217,6 +217,6 @@ def _check_measured(budget: Budget, dense: Cost) -> None:
     if any(limit.metric == "latency" for limit in budget.limits) and dense.latency_ms is None:
         raise BudgetError(
             f"budget {budget}: latency has to be measured on a device. prune() and plan_within() "
-            "do that; plan() takes it as costs=TimedCosts(graph, time_device(model, graph, inputs)), "
-            "or a budget of what is counted: params, macs, size and memory"
+            "do that; plan() takes it as costs=TimedCosts(graph, time_device(model, graph, inputs))"
+            ", or a budget of what is counted: params, macs, size and memory"
         )
