@@ -71,6 +71,16 @@ class Timings:
             raise ValueError(f"not timings of a device: {error!r}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """Of a forward's time: the work that cuts shrink, what the modules that do it take without any
+    (calls, and sizes that stay), and the modules that no cut changes."""
+
+    work: float
+    calls: float
+    unchanged: float
+
+
 class LatencyModel:
     """Milliseconds of a forward for unit counts, compiled for repeated evaluation."""
 
@@ -96,6 +106,17 @@ class LatencyModel:
         start, stop = times[self._rows, left], times[self._rows, left + 1]
         share = np.divide(work - low, high - low, out=np.zeros_like(work), where=high > low)
         return float(np.maximum(start + (stop - start) * share, 0.0).sum())
+
+    def shares(self) -> Shares:
+        """What the whole model's forward is made of, as far as the samples tell it apart."""
+        whole = self._works({})
+        rows = zip(whole, self._knots, self._times, strict=True)
+        times = np.array([np.interp(w, k, t) for w, k, t in rows])
+        moves = self._knots[:, 1] < self._knots[:, -1]
+        calls = np.where(moves, np.minimum(self._times[:, 0], times), 0.0)
+        parts = (times[moves].sum() - calls.sum(), calls.sum(), times[~moves].sum())
+        work, calling, still = (float(part / times.sum()) for part in parts)
+        return Shares(work, calling, still)
 
     def _works(self, counts: Counts) -> Float64Array:
         values = self._table.evaluate(counts)[self._slots] * self._weights
