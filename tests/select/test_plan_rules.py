@@ -162,7 +162,8 @@ def tied(make_chain):
     return replace(graph, relations=(*graph.relations, *relations), fields={**graph.fields, f: 4})
 
 
-@pytest.mark.parametrize("selector", SELECTORS)
+# "knapsack" leaves a gap where filling it would cost more of what the units are worth
+@pytest.mark.parametrize("selector", ["uniform", "global"])
 @pytest.mark.parametrize("share", [25, 50, 62, 90])
 def test_leaps_of_tied_groups_leave_no_gap(tied, make_scores, selector, share) -> None:
     found = plan(tied, make_scores(tied), budget=f"params={share}%", selector=selector)

@@ -21,6 +21,7 @@ from secateur.core.depth import without_blocks
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
+from secateur.core.sensitivities import Sensitivities
 from secateur.cost.counted import CostModel
 from secateur.select.constraints import Constraints
 from secateur.select.counts import Solution
@@ -40,6 +41,7 @@ def plan(
     constraints: Constraints | None = None,
     settings: Mapping[str, Any] | None = None,
     costs: CostModel | None = None,
+    sensitivities: Sensitivities | None = None,
     **options: Any,
 ) -> Plan:
     """Which units stay so that the budget is met as closely as possible and never overshot.
@@ -55,6 +57,10 @@ def plan(
     costs: what a cut costs; counted where None. `TimedCosts` adds milliseconds, measured on a
     device, for a budget such as "latency=50%".
 
+    sensitivities: what `measure_sensitivities` found. Which units of a group go first is still for
+    the scores to say; what they are worth beside other groups' is what was measured, for
+    ``selector="knapsack"`` and "global".
+
     Raises: BudgetError when the budget cannot be met, naming the rule in the way and the nearest
     that can; ValueError for a wrong option; PlanMismatchError for another graph's scores.
     """
@@ -63,8 +69,13 @@ def plan(
     cpu = {id: values.detach().to("cpu", torch.float64) for id, values in scores.items()}
     units, blocks = split_scores(graph, cpu)
     if not blocks and constraints.blocks is None:
-        problem = make_problem(graph, units, parsed, constraints, costs=costs)
-        return _assemble(problem, search(problem), settings or {})
+        problem = make_problem(
+            graph, units, parsed, constraints, costs=costs, sensitivities=sensitivities
+        )
+        known = {} if sensitivities is None else {"sensitivities": sensitivities.hash}
+        return _assemble(problem, search(problem), {**(settings or {}), **known})
+    if sensitivities is not None:
+        raise ValueError("sensitivities are of units; leave blocks out, or the sensitivities")
     if parsed is not None and any(limit.metric in MEASURED for limit in parsed.limits):
         raise BudgetError(
             f"budget {parsed} while whole blocks go: what is measured are units; leave blocks out, "

@@ -21,18 +21,22 @@ from secateur.core.expressions import Relation, Size
 from secateur.core.graph import Graph
 from secateur.core.lookup import find
 from secateur.core.plan import Scores
+from secateur.core.sensitivities import Sensitivities
 from secateur.cost.counted import CostModel
 from secateur.select.bundles import Bundle, make_bundles
 from secateur.select.constraints import TYING, Constraints
 from secateur.select.counts import CountSolver, Solution
 from secateur.select.normalise import normalise
 
+Ladder = Callable[[float], dict[str, int]]
+
 
 @dataclass(frozen=True)
 class Problem:
     """Everything a search needs to know.
 
-    scores: as given. ranked: normalised, of the groups that may move. reference: what a budget's
+    scores: as given. ranked: what the units of the groups that may move are worth, in one measure:
+    normalised scores, or what was measured of the loss. reference: what a budget's
     shares refer to where that is not the graph's own cost, because blocks are gone from it.
     """
 
@@ -108,9 +112,10 @@ class Problem:
         )
 
     @cached_property
-    def _ladder(self) -> Callable[[float], dict[str, int]]:
+    def _ladder(self) -> Ladder:
         selector = find("secateur.select", self.constraints.selector, kind="selector")
-        ladder: Callable[[float], dict[str, int]] = selector.ladder(self.ranked)
+        costed: Callable[[Problem], Ladder] | None = vars(selector).get("costed_ladder")
+        ladder: Ladder = selector.ladder(self.ranked) if costed is None else costed(self)
         return ladder
 
     @cached_property
@@ -188,10 +193,13 @@ def make_problem(
     constraints: Constraints,
     *,
     costs: CostModel | None = None,
+    sensitivities: Sensitivities | None = None,
 ) -> Problem:
-    """Check the options and compile the problem. costs: counted ones where None.
+    """Check the options and compile the problem. costs: counted ones where None. sensitivities:
+    what units are worth; normalised scores where None.
 
-    Raises: ValueError and BudgetError for options that say nothing or cannot be counted.
+    Raises: ValueError and BudgetError for options that say nothing or cannot be counted;
+    PlanMismatchError for sensitivities of other groups.
     """
     find("secateur.select", constraints.selector, kind="selector")
     if budget is None and not constraints.has_target:
@@ -204,7 +212,11 @@ def make_problem(
         _check_measured(budget, costs.cost({}))
     bundles, notes = make_bundles(graph, scores, constraints)
     moving = {group.id: scores[group.id] for bundle in bundles for group in bundle.groups}
-    ranked = normalise(moving, constraints.normalise)
+    ranked = (
+        normalise(moving, constraints.normalise)
+        if sensitivities is None
+        else sensitivities.rises(moving)
+    )
     return Problem(graph, costs, budget, constraints, scores, bundles, ranked, notes)
 
 
