@@ -76,8 +76,8 @@ class Desk:
             return self._job(number, chosen)
 
     def end(self, job: Job, outcome: Outcome, *, keep_model: bool) -> Found:
-        """Keep what came of a trial, and its model if it is of the front."""
-        if keep_model and outcome.model is not None and self._on_front(outcome.trial):
+        """Keep what came of a trial, and its model if it is of the front or the line."""
+        if keep_model and outcome.model is not None and self._is_kept(outcome.trial):
             example = self.task.example_inputs
             save(outcome.model, self.folder.model(job.number), plan=outcome.plan, example=example)
         with self.folder.lock("search"):
@@ -142,15 +142,15 @@ class Desk:
         self.folder.clear(trial.number)
         self._leave()
 
-    def _on_front(self, trial: Trial) -> bool:
+    def _is_kept(self, trial: Trial) -> bool:
         found = read_found(self.folder)
         with_it = Found(
             self.folder, found.costs, (*found.trials, trial), found.dense, found.amounts
         )
-        return trial in with_it.front
+        return trial.line or trial in with_it.front
 
     def _forget_models(self, found: Found) -> None:
-        kept = {self.folder.model(trial.number) for trial in found.front}
+        kept = {self.folder.model(trial.number) for trial in (*found.front, *found.line)}
         running = {self.folder.model(number) for number, _ in self.study.running()}
         for path in (self.folder.path / "models").glob("*"):
             if path not in kept | running and path.name.isdigit():

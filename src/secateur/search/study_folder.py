@@ -6,7 +6,7 @@
     plans/0007.json    the plan of a trial
     trials/0007.json   what came of it
     work/0007/         what a trial needs to go on; gone when it has ended
-    models/0007/       the models of the front, where they are kept
+    models/0007/       the models of the front and of the line, where they are kept
 
 Locks are the system's own on open files: whatever way a process dies, its locks are free again, so
 a trial that is running by the journal and has no lock has no process either.

@@ -102,12 +102,13 @@ class Making:
         )
         objective = distilled(task.loss_fn, task.model) if choice.distil else None
         before = number * portion.steps
+        chooses = portion.epochs > 1 or settings.patience is not None
         finetune(
             model,
             Onward(task.train_data, by=number * portion.epochs) if number else task.train_data,
             settings=settings,
             loss_fn=task.loss_fn if objective is None else None,
-            validate=task.validate,
+            validate=task.validate if chooses else None,
             checkpoint_dir=folder,
             callbacks=Callbacks(on_step=lambda step, _: self.watch.look(before + step, model)),
             objective=objective,
