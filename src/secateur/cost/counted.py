@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from secateur.core.cost import Cost
-from secateur.core.dims import Counts, Dim
-from secateur.core.graph import Graph, Value
+from secateur.core.dims import Counts
+from secateur.core.graph import Graph
+from secateur.cost.activation_memory import ActivationMemory
 from secateur.cost.sizes import Int64Array, SizeTable
 
 
@@ -34,36 +35,19 @@ class _Terms:
         return int(values[self.slots] @ self.weights)
 
 
-@dataclass(frozen=True, slots=True)
-class _Storage:
-    """Memory made during the forward, alive from operator `born` to operator `dies`, both included.
+class CostModel:
+    """The cost of one graph, compiled for repeated evaluation.
 
-    `slot` and `itemsize` are those of the value that was made first; views of it may be smaller,
-    or larger without taking memory (expand).
+    threads: how many the model will run on; a single one takes less memory. Several where None.
     """
 
-    born: int
-    dies: int
-    slot: int
-    itemsize: int
-
-
-class CostModel:
-    """The cost of one graph, compiled for repeated evaluation."""
-
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, threads: int | None = None) -> None:
         table = self._table = SizeTable()
         tensors = [(table.add_product(t.dims), t) for t in graph.tensors.values()]
         self._params = _terms((slot, 1) for slot, t in tensors if t.is_parameter)
         self._bytes = _terms((slot, t.itemsize) for slot, t in tensors)
         self._macs = _terms((table.add_product(term), 1) for op in graph.ops for term in op.macs)
-        self._inputs = _terms((table.add_product(dims), size) for dims, size in _inputs(graph))
-        self._steps = len(graph.ops)
-        storages = _storages(graph, table)
-        self._slots = np.array([storage.slot for storage in storages], np.int64)
-        self._itemsizes = np.array([storage.itemsize for storage in storages], np.int64)
-        self._born = np.array([storage.born for storage in storages], np.int64)
-        self._after = np.array([storage.dies + 1 for storage in storages], np.int64)
+        self._activations = ActivationMemory(graph, table, threads=threads)
 
     def params(self, counts: Counts) -> int:
         """Number of parameters, tied ones once."""
@@ -81,16 +65,8 @@ class CostModel:
             params=self._params.total(values),
             macs=self._macs.total(values),
             size_bytes=size_bytes,
-            peak_memory_bytes=size_bytes + self._inputs.total(values) + self._peak(values),
+            peak_memory_bytes=size_bytes + self._activations.peak(values),
         )
-
-    def _peak(self, values: Int64Array) -> int:
-        """Largest sum of the storages alive at one operator."""
-        sizes = values[self._slots] * self._itemsizes
-        change = np.zeros(self._steps + 1, dtype=np.int64)
-        np.add.at(change, self._born, sizes)
-        np.subtract.at(change, self._after, sizes)
-        return int(np.cumsum(change).max())
 
 
 def _terms(terms: Iterable[tuple[int, int]]) -> _Terms:
@@ -102,33 +78,3 @@ def _terms(terms: Iterable[tuple[int, int]]) -> _Terms:
         np.array(list(weights.keys()), dtype=np.int64),
         np.array(list(weights.values()), dtype=np.int64),
     )
-
-
-def _storages(graph: Graph, table: SizeTable) -> list[_Storage]:
-    """Storages that an operator makes; weights and inputs are first seen as an operator's input."""
-    external: set[int] = set()
-    first: dict[int, tuple[int, Value]] = {}
-    dies: dict[int, int] = {}
-    for step, op in enumerate(graph.ops):
-        external.update(value.storage for value in op.inputs if value.storage not in first)
-        for value in (*op.inputs, *op.outputs):
-            if value.storage not in external:
-                first.setdefault(value.storage, (step, value))
-                dies[value.storage] = step
-    return [
-        _Storage(born, dies[storage], table.add_product(value.dims), value.itemsize)
-        for storage, (born, value) in first.items()
-    ]
-
-
-def _inputs(graph: Graph) -> list[tuple[tuple[Dim, ...], int]]:
-    """Each model input with its bytes per element, found where an operator reads it."""
-    itemsizes: dict[tuple[Dim, ...], int] = {}
-    wanted = set(graph.inputs)
-    for value in (value for op in graph.ops for value in op.inputs):
-        if value.dims in wanted:
-            itemsizes[value.dims] = value.itemsize
-            wanted.remove(value.dims)
-            if not wanted:
-                break
-    return [(dims, itemsizes[dims]) for dims in graph.inputs if dims in itemsizes]
