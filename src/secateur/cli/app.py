@@ -47,6 +47,12 @@ COMMANDS = (
         "Decide which units go, to a budget, and write the plan; the model stays as it is.",
     ),
     Command(
+        "sensitivity",
+        "measure",
+        settings.SensitivitySettings,
+        "Measure what the loss rises by when units of each group go, for `plan --sensitivities`.",
+    ),
+    Command(
         "apply",
         "apply_plan",
         settings.ApplySettings,

@@ -25,6 +25,7 @@ from secateur.cli.sources import (
 from secateur.core.budget import Budget
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
+from secateur.core.sensitivities import Sensitivities
 from secateur.report.members import compact_names
 from secateur.report.words import amount, change, plural, size
 
@@ -71,7 +72,9 @@ def make_plan(settings: PlanSettings) -> Planned:
     check_fits(loaded, data)
     graph = trace_model(loaded, huggingface=settings.huggingface)
     scores = score_units(settings, loaded, graph, data, seed=settings.seed)
-    plan = plan_model(settings, loaded, graph, scores, seed=settings.seed)
+    given = settings.sensitivities
+    known = None if given is None else Sensitivities.load(given)
+    plan = plan_model(settings, loaded, graph, scores, seed=settings.seed, sensitivities=known)
     if settings.dry_run:
         return Planned(plan, None)
     plan.save(settings.out)
@@ -126,6 +129,7 @@ def plan_model(
     *,
     seed: int,
     device: Device | None = None,
+    sensitivities: Sensitivities | None = None,
 ) -> Plan:
     """The plan that the settings ask for; where they ask for a latency, it is measured.
 
@@ -135,7 +139,7 @@ def plan_model(
     from secateur.search.within import latency_limit, plan_within
 
     if cutting.budget is None or latency_limit(Budget.parse(cutting.budget)) is None:
-        return plan_units(cutting, graph, scores, seed=seed)
+        return plan_units(cutting, graph, scores, seed=seed, sensitivities=sensitivities)
     say("measuring the device, then candidates on it")
     return plan_within(
         loaded.model,
@@ -147,11 +151,18 @@ def plan_model(
         settings={"criterion": cutting.criterion, "seed": seed},
         cache=cache_folder(),
         constraints=cutting.select,
+        sensitivities=sensitivities,
     ).plan
 
 
 def plan_units(
-    cutting: Cutting, graph: Graph, scores: Scores, *, seed: int, budget: Budget | None = None
+    cutting: Cutting,
+    graph: Graph,
+    scores: Scores,
+    *,
+    seed: int,
+    budget: Budget | None = None,
+    sensitivities: Sensitivities | None = None,
 ) -> Plan:
     """The plan that the settings ask for, or one to another budget; it records them.
 
@@ -165,6 +176,7 @@ def plan_units(
         budget=cutting.budget if budget is None else budget,
         constraints=cutting.select,
         settings={"criterion": cutting.criterion, "seed": seed},
+        sensitivities=sensitivities,
     )
 
 

@@ -50,7 +50,24 @@ class PlanSettings(Pruning, Source):
     """How a plan is made; nothing is changed."""
 
     out: Path = flag(Path("plan.json"), "where to write the plan", short="-o")
+    sensitivities: Path | None = flag(None, "what `secateur sensitivity` wrote, for knapsack")
     dry_run: bool = flag(False, "show the plan and its cost, write nothing")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivitySettings(Source):
+    """What a removal costs, group by group."""
+
+    data: str = required(DATA)
+    criterion: str = flag("l2", "the order in which a group's units go")
+    calibration: int = flag(512, "samples of the training data that the criterion looks at")
+    samples: int = flag(1024, "of the validation split, that the loss is taken over")
+    depths: tuple[str, ...] = flag(
+        ("12.5%", "25%", "50%", "75%", "90%"), "share of a group's units that goes (repeated)"
+    )
+    seed: int = flag(0, "of every random choice")
+    out: Path = flag(Path("sensitivities.json"), "where to write them; goes on there", short="-o")
+    svg: Path | None = flag(None, "draw the curves into this file")
 
 
 @dataclass(frozen=True, kw_only=True)

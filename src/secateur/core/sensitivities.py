@@ -114,6 +114,15 @@ class Sensitivities:
         return cls.from_json(Path(path).read_text(encoding="utf-8"))
 
 
+def units_at(size: int, depth: float) -> int:
+    """How many of a group's units go at a depth: one at least, and one at least stays.
+
+    >>> units_at(64, 0.125), units_at(3, 0.9), units_at(1, 0.5)
+    (8, 2, 0)
+    """
+    return min(max(1, round(size * depth)), size - 1)
+
+
 def unit_rises(curve: Curve, dense: float) -> Float64Array:
     """By how much the loss rises with each unit that goes, the first one first; never descending.
 

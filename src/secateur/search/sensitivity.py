@@ -1,0 +1,195 @@
+"""How sensitive each group is: the loss when part of its units is gone, measured at a few depths.
+
+The units that the scores rank lowest are set to zero everywhere, which is what a cut would do, in a
+copy of the model; one group at a time, deeper and deeper. Where a layer norm runs over the axis it
+still counts the zeros, so there the loss is a little off. Finished groups are kept on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from secateur.core.copies import copied
+from secateur.core.dims import dim_size, unit_rows
+from secateur.core.errors import ScoreError
+from secateur.core.fingerprint import named_tensors
+from secateur.core.graph import Graph, Group
+from secateur.core.plan import Scores
+from secateur.core.sensitivities import Curve, Sensitivities, units_at
+from secateur.criteria.score import check_model
+from secateur.train.evaluate import mean_loss
+from secateur.train.objective import LossFn
+
+DEPTHS = (0.125, 0.25, 0.5, 0.75, 0.9)
+"""Shares of a group's units that are taken out."""
+SAME = 1e-5
+"""A dense loss that differs by less, relative, is that of the same model on the same data."""
+
+Metric = Callable[[nn.Module], float]
+Progress = Callable[[str, int, int], None]
+"""Told the group that is finished, how many are, and of how many."""
+
+
+def measure_sensitivities(
+    model: nn.Module,
+    graph: Graph,
+    scores: Scores,
+    *,
+    data: Iterable[Any],
+    loss_fn: LossFn | None = None,
+    metric: Metric | None = None,
+    depths: Sequence[float] = DEPTHS,
+    path: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Sensitivities:
+    """The model's loss without part of each group's units, those of the lowest scores.
+
+    Every free group that has scores is measured at every depth; the given model is unchanged.
+
+    data: batches to take the mean loss over, best some that training did not see; read again for
+    each depth, and held in memory unless they are a sequence or can be read again. loss_fn: of
+    outputs and labels; the model's own loss where None. metric: measured beside the loss, for
+    example ``lambda model: accuracy(model, batches)``. depths: shares in (0, 1). path: a file that
+    is written after each group and read first, so that a run that was stopped goes on.
+
+    Raises: ValueError for wrong depths, ScoreError for a loss that is not a number, TrainError for
+    data that is not understood, PlanMismatchError for another model's graph.
+    """
+    if not depths or not all(0 < depth < 1 for depth in depths):
+        raise ValueError(f"depths={tuple(depths)}: shares of a group's units between 0 and 1")
+    check_model(graph, model)
+    batches = list(data) if isinstance(data, Iterator) else data
+    subject = copied(model)
+
+    def losses() -> tuple[float, float | None]:
+        loss = mean_loss(subject, batches, loss_fn=loss_fn)
+        return loss, None if metric is None else metric(subject)
+
+    groups = [group for group in graph.free if group.id in scores and group.size > 1]
+    settings = {"depths": list(depths), "by": "loss", "order": _order_hash(groups, scores)}
+    found = _begun(graph, losses(), settings, Path(path) if path else None)
+    removal = _Removal(subject, graph)
+    for number, group in enumerate(groups, 1):
+        if group.id not in found.curves:
+            order = scores[group.id].argsort(stable=True)
+            curve = _curve(group, _counts(group.size, depths), order, removal, losses)
+            found = replace(found, curves={**found.curves, group.id: curve})
+            if path is not None:
+                found.save(path)
+        if progress is not None:
+            progress(group.id, number, len(groups))
+    return found
+
+
+def estimate_sensitivities(
+    graph: Graph, scores: Scores, *, loss: float = 0.0, depths: Sequence[float] = DEPTHS
+) -> Sensitivities:
+    """What scores alone say, where nothing is to be measured: the loss rises by the scores of what
+    goes. For scores that are changes of the loss, as "taylor" gives. loss: of the whole model."""
+    curves = {}
+    for group in graph.free:
+        if group.id in scores and group.size > 1:
+            total_U = scores[group.id].double().sort().values.cumsum(0)
+            counts = _counts(group.size, depths)
+            rises = tuple(loss + float(total_U[count - 1]) for count in counts)
+            curves[group.id] = Curve(group.size, counts, rises)
+    return Sensitivities(graph.hash, loss, curves, None, {"depths": list(depths), "by": "scores"})
+
+
+def _begun(
+    graph: Graph,
+    dense: tuple[float, float | None],
+    settings: Mapping[str, Any],
+    path: Path | None,
+) -> Sensitivities:
+    """What is on disk of the same model, data, depths and order; otherwise nothing yet."""
+    loss, metric = dense
+    _check(loss, "the whole model")
+    fresh = Sensitivities(graph.hash, loss, {}, metric, settings)
+    if path is None or not path.is_file():
+        return fresh
+    kept = Sensitivities.load(path)
+    same = (
+        kept.graph_hash == graph.hash
+        and kept.settings == settings
+        and (kept.metric is None) == (metric is None)
+        and abs(kept.loss - loss) <= SAME * max(abs(loss), 1e-9)
+    )
+    return kept if same else fresh
+
+
+def _order_hash(groups: Sequence[Group], scores: Scores) -> str:
+    """Of the order in which the groups' units go."""
+    found = hashlib.sha256()
+    for group in groups:
+        found.update(f"{group.id} {scores[group.id].argsort(stable=True).tolist()}".encode())
+    return found.hexdigest()
+
+
+def _counts(size: int, depths: Sequence[float]) -> tuple[int, ...]:
+    """How many of a group's units go, ascending.
+
+    >>> _counts(64, (0.125, 0.5)), _counts(3, (0.125, 0.25, 0.9))
+    ((8, 32), (1, 2))
+    """
+    return tuple(sorted({units_at(size, depth) for depth in depths}))
+
+
+def _curve(
+    group: Group,
+    counts: Sequence[int],
+    order_U: Tensor,
+    removal: _Removal,
+    losses: Callable[[], tuple[float, float | None]],
+) -> Curve:
+    found = []
+    for count in counts:
+        with removal.without_(group, order_U[:count]):
+            found.append(losses())
+        _check(found[-1][0], f"{group.id} without {count} of its {group.size} units")
+    metrics = tuple(metric for _, metric in found if metric is not None)
+    return Curve(group.size, tuple(counts), tuple(loss for loss, _ in found), metrics or None)
+
+
+class _Removal:
+    """Units set to zero in every parameter and buffer of their group, and put back."""
+
+    def __init__(self, model: nn.Module, graph: Graph) -> None:
+        self._graph = graph
+        self._tensors: Mapping[str, Tensor] = dict(named_tensors(model))
+
+    @contextmanager
+    def without_(self, group: Group, units: Tensor) -> Iterator[None]:
+        """The model without some units inside the block."""
+        before: dict[str, Tensor] = {}
+        with torch.no_grad():
+            for member in group.members:
+                tensor = self._tensors[member.tensor]
+                if tensor.is_floating_point() or tensor.is_complex():
+                    before.setdefault(member.tensor, tensor.clone())
+                    dim = self._graph.tensors[member.tensor].dims[member.dim]
+                    index = torch.arange(dim_size(dim))
+                    rows = [own[units].flatten() for own in unit_rows(index, 0, dim, group.axis)]
+                    tensor.index_fill_(member.dim, torch.cat(rows).to(tensor.device), 0)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, values in before.items():
+                    self._tensors[name].copy_(values)
+
+
+def _check(loss: float, of: str) -> None:
+    if loss != loss:
+        raise ScoreError(
+            f"the loss of {of} is not a number; measure sensitivities in float32, or of a model "
+            "whose outputs are finite"
+        )
