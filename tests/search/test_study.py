@@ -265,7 +265,7 @@ def test_latency_is_measured_or_predicted_and_precisions_join(
         schedules=("one_shot",),
         distil=(False,),
         reconstruct=(False,),
-        precisions=("float32", "coarse"),
+        precisions=("fp32", "coarse"),
         shares=(0.7, 0.9),
         line=1,
     )
@@ -274,7 +274,7 @@ def test_latency_is_measured_or_predicted_and_precisions_join(
         model=wide(),
         example_inputs=x[:64],
         costs=("latency", "params"),
-        precisions={"float32": lambda model: model, "coarse": coarse},
+        precisions={"fp32": lambda model: model, "coarse": coarse},
         recovery=replace(RECOVERY, epochs=1),
     )
     measured = search_front(task, tmp_path / "measured", space=space, limits=Limits(trials=2))
@@ -286,7 +286,7 @@ def test_latency_is_measured_or_predicted_and_precisions_join(
         replace(task, measured=False), tmp_path / "predicted", space=space, limits=Limits(trials=6)
     )
     assert seen
-    assert {trial.choice.precision for trial in predicted.trials} == {"float32", "coarse"}
+    assert {trial.choice.precision for trial in predicted.trials} == {"fp32", "coarse"}
     assert all(trial.costs["latency"] <= trial.choice.share for trial in predicted.complete)
 
 
@@ -299,8 +299,8 @@ def test_wrong_options_are_refused() -> None:
         Space(criteria=("l22",))
     with pytest.raises(ValueError, match="list at least one option"):
         Space(selectors=())
-    with pytest.raises(ValueError, match="precision 'int8' is none of the task's: float32"):
-        search_front(small_task(), "never", space=Space(precisions=("float32", "int8")))
+    with pytest.raises(ValueError, match="precision 'int8' is none of the task's: fp32"):
+        search_front(small_task(), "never", space=Space(precisions=("fp32", "int8")))
     with pytest.raises(ValueError, match="trials=0"):
         Limits(trials=0)
 

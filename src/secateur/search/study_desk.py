@@ -56,6 +56,7 @@ class Desk:
                 options=self.space.options(lr),
                 seed=self.seed,
             )
+            self._sweep()
             shares = self.space.line_shares()
             self.study.plant([self.space.plain(share, lr) for share in shares])
 
@@ -90,6 +91,13 @@ class Desk:
         """An orderly stop: the trial goes on in a later call."""
         self.folder.count_start(job.number, by=-1)
         self._leave()
+
+    def _sweep(self) -> None:
+        """Remove what is left of trials whose process died after telling what came of them."""
+        running = {number for number, _ in self.study.running()}
+        for path in (self.folder.path / "work").glob("*"):
+            if int(path.name) not in running:
+                self.folder.clear(int(path.name))
 
     def _left_behind(self) -> Job | None:
         """A trial that is running by the journal and that no process holds."""

@@ -15,7 +15,7 @@ from secateur.core.lookup import find
 
 ONE_SHOT, ITERATIVE = "one_shot", "iterative"
 SCHEDULES = (ONE_SHOT, ITERATIVE)
-PLAIN = "float32"
+PLAIN = "fp32"
 """The precision of a model that is left as it was trained."""
 
 
@@ -53,7 +53,7 @@ class Choice:
         """What differs between trials, short.
 
         >>> Choice(share=0.5, lr=0.02, criterion="l2", selector="global", schedule="one_shot",
-        ...     distil=True, reconstruct=False, precision="float32").words
+        ...     distil=True, reconstruct=False, precision="fp32").words
         'l2, global, one shot, distilled, lr 0.02'
         """
         parts = [self.criterion, self.selector, self.schedule.replace("_", " ")]
@@ -75,7 +75,7 @@ class Space:
     """
 
     criteria: tuple[str, ...] = ("l2", "taylor", "output_error")
-    selectors: tuple[str, ...] = ("uniform", "global")
+    selectors: tuple[str, ...] = ("uniform", "global", "knapsack")
     schedules: tuple[str, ...] = (ONE_SHOT, ITERATIVE)
     distil: tuple[bool, ...] = (False, True)
     reconstruct: tuple[bool, ...] = (False, True)
