@@ -16,9 +16,10 @@ from typing import Annotated, Any
 import typer
 
 from secateur.cli import settings
-from secateur.cli.boundary import boundary
+from secateur.cli.auto_settings import AutoRunSettings
+from secateur.cli.boundary import UNMET, boundary
 from secateur.cli.flags import describe, from_flags, nested, signature
-from secateur.cli.output import show
+from secateur.cli.output import Judged, show
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,13 @@ COMMANDS = (
         recipe=True,
     ),
     Command(
+        "auto",
+        "auto",
+        AutoRunSettings,
+        "Prune to a target as far as a floor of accuracy holds, by itself. Resumes by itself.",
+        recipe=True,
+    ),
+    Command(
         "report",
         "report",
         settings.ReportSettings,
@@ -114,7 +122,10 @@ def _callable(command: Command) -> Callable[..., None]:
         as_json = given.pop("json")
         with boundary(resumable=command.recipe):
             function = getattr(import_module(f"secateur.cli.{command.name}"), command.function)
-            show(function(_settled(command, given)), as_json=as_json)
+            result = function(_settled(command, given))
+            show(result, as_json=as_json)
+        if isinstance(result, Judged) and not result.met:
+            raise typer.Exit(UNMET)
 
     flags = signature(command.settings, overrides=command.recipe)
     parameters = list(flags.parameters.values())

@@ -122,6 +122,7 @@ def _write_dense(place: SearchFolder, ground: Ground) -> None:
 def _decisive(task: Task, space: Space, seed: int) -> dict[str, Any]:
     """What decides the figures of trials, as JSON values, so that no two searches are mixed."""
     return {
+        "about": task.about,
         "model": fingerprint(task.model),
         "weights": _digest(task.model),
         "costs": list(task.costs),

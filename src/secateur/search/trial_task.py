@@ -58,7 +58,8 @@ class Task:
     costs: "latency", "macs", "params", "size", "memory"; the shares of the space are of the first.
     measured: latency is measured beside the dense model's, not predicted from its timed modules.
     precisions: by name, what the space's names stand for. cache: where timings of the device are
-    kept, in the search's own folder where None. early: None to let every trial end.
+    kept, in the search's own folder where None. early: None to let every trial end. about: what
+    else the figures depend on, such as the data's name; a folder with another one is refused.
     """
 
     model: nn.Module
@@ -75,6 +76,7 @@ class Task:
     constraints: Constraints = field(default_factory=Constraints)
     cache: Path | None = None
     early: Early | None = field(default_factory=Early)
+    about: str = ""
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.costs if name not in COSTS]
