@@ -20,6 +20,7 @@ from secateur.cli.auto_settings import AutoRunSettings
 from secateur.cli.boundary import UNMET, boundary
 from secateur.cli.flags import describe, from_flags, nested, signature
 from secateur.cli.output import Judged, show
+from secateur.cli.search_settings import SearchSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,13 @@ COMMANDS = (
         "auto",
         AutoRunSettings,
         "Prune to a target as far as a floor of accuracy holds, by itself. Resumes by itself.",
+        recipe=True,
+    ),
+    Command(
+        "search",
+        "search",
+        SearchSettings,
+        "Search criteria, allocations and recoveries for the front of accuracy and cost.",
         recipe=True,
     ),
     Command(

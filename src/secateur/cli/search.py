@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.console import Group as Stacked
 from rich.table import Table
 
@@ -63,7 +63,8 @@ class Searched:
     def print_on(self, console: Console) -> None:
         """The front as a table, and what to do with it."""
         found, folder = self.found, self.found.folder.path
-        lines = [f"{found.summary}; dense accuracy {percent(found.dense)}", "", self._table(), ""]
+        summary = f"{found.summary}; dense accuracy {percent(found.dense)}"
+        lines: list[RenderableType] = [summary, "", self._table(), ""]
         if found.line:
             word = "every one" if found.dominates else f"{found.beaten}"
             lines.append(f"the front beats {word} of the line's {plural(len(found.line), 'point')}")
