@@ -1,4 +1,5 @@
 """The one place where errors become words and exit codes: 0 done, 1 failed, 2 wrong usage.
+`app` adds 3: done, and what was asked for was not reached.
 
 A user's mistake gets its message and no traceback. A bug of ours, or of the user's model, keeps
 its traceback, because only that tells where it is.
@@ -19,7 +20,7 @@ import typer
 
 from secateur.core.errors import RecipeError, SecateurError
 
-FAILED, USAGE, INTERRUPTED = 1, 2, 130
+FAILED, USAGE, UNMET, INTERRUPTED = 1, 2, 3, 130
 
 
 @contextmanager

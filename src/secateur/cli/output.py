@@ -29,6 +29,14 @@ class Shown(Protocol):
         ...
 
 
+@runtime_checkable
+class Judged(Protocol):
+    """A result that says whether what was asked for was reached; if not, the exit code does."""
+
+    @property
+    def met(self) -> bool: ...
+
+
 def show(result: Shown, *, as_json: bool) -> None:
     """Print a result on stdout."""
     if as_json:
