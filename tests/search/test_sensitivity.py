@@ -113,6 +113,30 @@ def test_data_that_can_be_read_once_and_losses_of_the_model(subject: Subject) ->
     assert once == again
 
 
+def test_what_training_wins_back_does_not_count(subject: Subject) -> None:
+    model, graph, data = subject
+    scores = sc.score(graph, model)
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    widths: list[int] = []
+
+    def train(cut: nn.Module) -> None:
+        optimizer = torch.optim.SGD(cut.parameters(), lr=0.2)
+        for _ in range(6):
+            optimizer.zero_grad()
+            sum(F.cross_entropy(cut(x), y) for x, y in data).backward()
+            optimizer.step()
+        widths.append(int(cut.inner.weight.abs().sum((1, 2, 3)).count_nonzero()))
+
+    how = {"data": data, "loss_fn": F.cross_entropy, "depths": (0.5,)}
+    plain = measure_sensitivities(model, graph, scores, **how)
+    won_back = measure_sensitivities(model, graph, scores, recover=train, **how)
+    assert won_back.loss < plain.loss  # the whole model is trained as well
+    assert widths == [12, 12, 6]  # whole, without half of the stem, without half of itself
+    for id, curve in won_back.curves.items():
+        assert curve.loss[0] < plain.curves[id].loss[0]
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+
+
 def test_what_makes_no_sense_is_refused(subject: Subject) -> None:
     model, graph, data = subject
     scores = sc.score(graph, model)

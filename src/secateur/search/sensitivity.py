@@ -33,6 +33,7 @@ DEPTHS = (0.125, 0.25, 0.5, 0.75, 0.9)
 SAME = 1e-5
 """A dense loss that differs by less, relative, is that of the same model on the same data."""
 
+Recover = Callable[[nn.Module], object]
 Metric = Callable[[nn.Module], float]
 Progress = Callable[[str, int, int], None]
 """Told the group that is finished, how many are, and of how many."""
@@ -47,6 +48,7 @@ def measure_sensitivities(
     loss_fn: LossFn | None = None,
     metric: Metric | None = None,
     depths: Sequence[float] = DEPTHS,
+    recover: Recover | None = None,
     path: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Sensitivities:
@@ -57,8 +59,10 @@ def measure_sensitivities(
     data: batches to take the mean loss over, best some that training did not see; read again for
     each depth, and held in memory unless they are a sequence or can be read again. loss_fn: of
     outputs and labels; the model's own loss where None. metric: measured beside the loss, for
-    example ``lambda model: accuracy(model, batches)``. depths: shares in (0, 1). path: a file that
-    is written after each group and read first, so that a run that was stopped goes on.
+    example ``lambda model: accuracy(model, batches)``. depths: shares in (0, 1). recover: run on
+    the copy before each look at it, for example some steps of training, so that the loss is what
+    cannot be won back; what it changes is taken back. path: a file that is written after each group
+    and read first, so that a run that was stopped goes on.
 
     Raises: ValueError for wrong depths, ScoreError for a loss that is not a number, TrainError for
     data that is not understood, PlanMismatchError for another model's graph.
@@ -68,15 +72,18 @@ def measure_sensitivities(
     check_model(graph, model)
     batches = list(data) if isinstance(data, Iterator) else data
     subject = copied(model)
+    removal = _Removal(subject, graph)
 
     def losses() -> tuple[float, float | None]:
+        if recover is not None:
+            recover(subject)
         loss = mean_loss(subject, batches, loss_fn=loss_fn)
         return loss, None if metric is None else metric(subject)
 
     groups = [group for group in graph.free if group.id in scores and group.size > 1]
-    settings = {"depths": list(depths), "by": "loss", "order": _order_hash(groups, scores)}
+    settings = {"depths": list(depths), "by": _by(recover), "order": _order_hash(groups, scores)}
     found = _begun(graph, losses(), settings, Path(path) if path else None)
-    removal = _Removal(subject, graph)
+    removal.put_back_()
     for number, group in enumerate(groups, 1):
         if group.id not in found.curves:
             order = scores[group.id].argsort(stable=True)
@@ -160,21 +167,20 @@ def _curve(
 
 
 class _Removal:
-    """Units set to zero in every parameter and buffer of their group, and put back."""
+    """Units set to zero in every parameter and buffer of their group, and all put back."""
 
     def __init__(self, model: nn.Module, graph: Graph) -> None:
         self._graph = graph
-        self._tensors: Mapping[str, Tensor] = dict(named_tensors(model))
+        self._tensors = dict(named_tensors(model))
+        self._before = {name: tensor.clone() for name, tensor in self._tensors.items()}
 
     @contextmanager
     def without_(self, group: Group, units: Tensor) -> Iterator[None]:
         """The model without some units inside the block."""
-        before: dict[str, Tensor] = {}
         with torch.no_grad():
             for member in group.members:
                 tensor = self._tensors[member.tensor]
                 if tensor.is_floating_point() or tensor.is_complex():
-                    before.setdefault(member.tensor, tensor.clone())
                     dim = self._graph.tensors[member.tensor].dims[member.dim]
                     index = torch.arange(dim_size(dim))
                     rows = [own[units].flatten() for own in unit_rows(index, 0, dim, group.axis)]
@@ -182,9 +188,18 @@ class _Removal:
         try:
             yield
         finally:
-            with torch.no_grad():
-                for name, values in before.items():
+            self.put_back_()
+
+    def put_back_(self) -> None:
+        """Every tensor as it was."""
+        with torch.no_grad():
+            for name, values in self._before.items():
+                if not torch.equal(self._tensors[name], values):
                     self._tensors[name].copy_(values)
+
+
+def _by(recover: Recover | None) -> str:
+    return "loss" if recover is None else "loss after recovery"
 
 
 def _check(loss: float, of: str) -> None:
