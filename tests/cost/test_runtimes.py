@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from secateur.cost.latency import Latency, measure_latency
-from secateur.cost.runtimes import prepare
+from secateur.cost.runtimes.prepared import prepare
 
 
 class Two(nn.Module):
@@ -23,7 +23,7 @@ class Two(nn.Module):
 
 
 def test_an_unknown_runtime_is_said():
-    with pytest.raises(ValueError, match="one of eager, compile, onnxruntime"):
+    with pytest.raises(ValueError, match="there are: compile, eager, onnxruntime"):
         prepare(nn.Linear(2, 2), torch.zeros(1, 2), runtime="tensorrt")
 
 

@@ -24,10 +24,11 @@ from torch import nn
 
 from secateur.core.modes import evaluating
 from secateur.cost.batch import device_of, moved, resize_batch
-from secateur.cost.runtimes import Prepared, prepare
+from secateur.cost.runtimes.prepared import Prepared, prepare
 
 ROUND_MS = 20.0
 SETTLE_MS = 200.0
+SLOW_MS = 1000.0
 MOST_REPEATS = 10_000
 FEWEST_ROUNDS = 5
 
@@ -97,11 +98,15 @@ def measure_latency(
     rounds: int = 30,
     warmup: int = 3,
     runtime: str = "eager",
+    precision: str = "fp32",
+    seconds: float | None = None,
 ) -> dict[str, Latency]:
     """Latency of every model by its name, in evaluation mode, on the device of the parameters.
 
     `batch_size` repeats or trims the example along dim 0; `threads` holds for this call only.
-    `runtime` is one of `runtimes.RUNTIMES`; a model that is prepared already runs as it is.
+    `runtime` and `precision` are as for `prepare`; a model that is prepared already runs as it is.
+    `seconds` ends the rounds once they took that long, after one at least: models whose forward
+    takes a second are then judged by few samples.
     Training flags, thread count and garbage collection are as before when this returns.
     Raises: ValueError for fewer than five rounds, no model, or models on different devices.
     """
@@ -121,16 +126,14 @@ def measure_latency(
         ready = {
             name: model
             if isinstance(model, Prepared)
-            else prepare(model, inputs, runtime=runtime, threads=threads)
+            else prepare(model, inputs, runtime=runtime, precision=precision, threads=threads)
             for name, model in models.items()
         }
         stack.enter_context(_no_garbage_collection())
-        forwards = {name: one.run for name, one in ready.items()}
-        repeats = {name: _calibrate(run, device, warmup) for name, run in forwards.items()}
-        samples: dict[str, list[float]] = {name: [] for name in models}
-        for turn in range(rounds):
-            for name in _order(tuple(models), turn):
-                samples[name].append(_time_ms(forwards[name], device, repeats[name]))
+        repeats = {
+            name: one.repeats or _calibrate(one.run, device, warmup) for name, one in ready.items()
+        }
+        samples = _rounds(ready, device, repeats, rounds, seconds)
         used = torch.get_num_threads()
     return {
         name: Latency(
@@ -139,12 +142,30 @@ def measure_latency(
             batch=batch,
             threads=used,
             device=str(device),
-            dtype=_dtype(module),
+            dtype=_dtype(module, ready[name].precision),
             hardware=hardware_name(device),
             runtime=ready[name].runtime,
         )
         for name, module in modules.items()
     }
+
+
+def _rounds(
+    ready: Mapping[str, Prepared],
+    device: torch.device,
+    repeats: Mapping[str, int],
+    rounds: int,
+    seconds: float | None,
+) -> dict[str, list[float]]:
+    """Milliseconds per forward of each round, by name."""
+    samples: dict[str, list[float]] = {name: [] for name in ready}
+    started = time.perf_counter()
+    for turn in range(rounds):
+        for name in _order(tuple(ready), turn):
+            samples[name].append(_time_ms(ready[name].run, device, repeats[name]))
+        if seconds is not None and time.perf_counter() - started >= seconds:
+            break
+    return samples
 
 
 def hardware_name(device: torch.device) -> str:
@@ -169,7 +190,10 @@ def _common_device(models: Mapping[str, nn.Module]) -> torch.device:
     return next(iter(devices.values()))
 
 
-def _dtype(model: nn.Module) -> str:
+def _dtype(model: nn.Module, precision: str) -> str:
+    """What a forward computes in: that of the parameters, where nothing else was asked for."""
+    if precision != "fp32":
+        return {"bf16": "bfloat16"}.get(precision, precision)
     floating = (p.dtype for p in model.parameters() if p.is_floating_point())
     return str(next(floating, torch.get_default_dtype())).removeprefix("torch.")
 
@@ -184,11 +208,13 @@ def _order(names: tuple[str, ...], turn: int) -> tuple[str, ...]:
 def _calibrate(run: Callable[[], Any], device: torch.device, warmup: int) -> int:
     """Forwards per round so that a round lasts about ROUND_MS, judged by the fastest try.
 
-    Tries go on for SETTLE_MS: clocks and thread pools are slow to wake.
+    Tries go on for SETTLE_MS: clocks and thread pools are slow to wake. One forward longer
+    than SLOW_MS is warming enough.
     """
-    for _ in range(warmup):
-        run()
     repeats, tries, spent_ms = 1, 0, 0.0
+    for _ in range(warmup):
+        if _time_ms(run, device, 1) > SLOW_MS:
+            return 1
     while tries < 3 or spent_ms < SETTLE_MS:
         forward_ms = max(_time_ms(run, device, repeats), 1e-4)
         spent_ms += forward_ms * repeats

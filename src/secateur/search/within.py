@@ -8,8 +8,7 @@ corrects the next prediction, until the measured share is the one asked for or a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,21 +18,21 @@ from torch import nn
 from secateur.core.budget import Budget, Limit
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
-from secateur.core.modes import evaluating
 from secateur.core.plan import Plan, Scores
-from secateur.cost.batch import device_of, moved, resize_batch
 from secateur.cost.latency import Latency, measure_latency
-from secateur.cost.runtimes import Prepared, prepare
+from secateur.cost.runtimes.prepared import Prepared
 from secateur.cost.timed import TimedCosts
 from secateur.cut import cut
+from secateur.search.liked_widths import ALIGNED, liked_width
 from secateur.search.timing import Device, time_device
 from secateur.select.constraints import Constraints
 from secateur.select.plan import plan
 
 TRIES = 6
 ROUNDS = 15
-ALIGNED = 16
-"""Widths that the kernels of many processors like: a vector register of float32."""
+SCREENING, MEASURING = 2.0, 20.0
+"""Seconds of rounds at most: for a candidate, and then for one that is near the limit."""
+NEAR = 0.1
 STEP = 1.1
 """How far a correction goes that nothing bounds."""
 CLOSE = 0.04
@@ -77,8 +76,8 @@ def plan_within(
 ) -> Within:
     """A plan whose cut model meets a latency when it is measured, and every other limit as well.
 
-    Where no ``multiple_of`` is asked for, widths of any number and multiples of sixteen are both
-    timed and tried, and the kind that leaves more multiply-accumulates for the time is taken.
+    Where no ``multiple_of`` is asked for, the device is asked whether it likes multiples of
+    sixteen. Widths of the other kind are tried as well where these come to nothing close.
 
     device: batch, threads and runtime; those of the example and of torch where None. cache: as for
     `time_device`. options: as for `plan`. The plan's costs hold the measured milliseconds.
@@ -90,45 +89,60 @@ def plan_within(
     limit = latency_limit(parsed)
     if limit is None:
         raise ValueError(f"budget {parsed} has no latency; write for example latency=50%")
-    dense = _prepared(model, example_inputs, device)
+    dense = _warm(device.prepare(model, example_inputs), example_inputs, device)
 
-    def made(costs: TimedCosts, **more: Any) -> Plan:
-        how = {**options, **more}
-        return plan(graph, scores, budget=parsed, costs=costs, settings=settings, **how)
-
-    def road(step: int, **more: Any) -> _Road:
+    def road(step: int) -> _Road:
+        how = options if step == asked else {**options, "multiple_of": step}
         timings = time_device(
             model, graph, example_inputs, device=device, cache=cache, multiple_of=step
         )
 
         def candidate(correction: float) -> Within:
             costs = TimedCosts(graph, timings, correction=correction)
-            return _measured(dense, made(costs, **more), example_inputs, device)
+            made = plan(graph, scores, budget=parsed, costs=costs, settings=settings, **how)
+            return _measured(dense, made, example_inputs, device, limit)
 
         return _Road(candidate, limit)
 
     rules = options.get("constraints") or Constraints()
     asked: int = options.get("multiple_of") or rules.multiple_of
-    roads = [road(asked)]
+    steps = [asked]
     if asked == 1:
-        roads += [_walked(road(ALIGNED, multiple_of=ALIGNED))]
-    roads[0].walk()
-    best = max((one for one in roads if one.found), key=_Road.worth)
-    while len(best.found) < TRIES and not best.ended:
-        best.walk()
-    return _chosen(best, limit, sum(len(one.found) for one in roads))
+        liked = liked_width(model, graph, example_inputs, device=device, cache=cache)
+        steps = [1, ALIGNED] if liked == 1 else [ALIGNED, 1]
+    return _chosen(_walked(road, steps), limit)
 
 
-def _chosen(road: _Road, limit: Limit, candidates: int) -> Within:
+def _walked(road: Callable[[int], _Road], steps: Sequence[int]) -> list[tuple[float, Within]]:
+    """The candidates of the first kind of widths, of the second where the first has none close.
+
+    Raises: BudgetError where the rules allow none of any kind.
+    """
+    found: list[tuple[float, Within]] = []
+    for step in steps:
+        try:
+            on = road(step)
+            on.walk_to_end()
+        except BudgetError:
+            if found or step != min(steps):
+                continue  # what some widths cannot, any widths may
+            raise
+        found += on.found
+        if on.ended:
+            break
+    return found
+
+
+def _chosen(found: Sequence[tuple[float, Within]], limit: Limit) -> Within:
     """The candidate nearest to the limit, one that meets it where there is any."""
-    gap, best = min(road.found, key=lambda item: (item[0] > 0.0, abs(item[0])))
+    gap, best = min(found, key=lambda item: (item[0] > 0.0, abs(item[0])))
     if gap > CLOSE:
         raise BudgetError(
-            f"{limit} was not met: of {candidates} candidates the nearest measured "
+            f"{limit} was not met: of {len(found)} candidates the nearest measured "
             f"{best.pruned.median_ms:.3g} ms of {best.dense.median_ms:.3g} ms "
             f"({best.share:.1%}); ask for latency={100 * best.share:.0f}%"
         )
-    return replace(best, candidates=candidates)
+    return replace(best, candidates=len(found))
 
 
 class _Road:
@@ -152,17 +166,19 @@ class _Road:
         self.found.append((gap, one))
         self._corrections.learn(one.share / one.predicted, over=gap > 0.0)
 
-    def worth(self) -> float:
-        """Multiply-accumulates left for each millisecond of the first candidate."""
-        one = self.found[0][1]
-        return one.plan.after.macs / one.pruned.median_ms
+    def walk_to_end(self) -> None:
+        """Until one is as near as is wanted, or there were enough.
 
-
-def _walked(road: _Road) -> _Road:
-    """After its first candidate, or without any where the rules and these widths allow none."""
-    with suppress(BudgetError):
-        road.walk()
-    return road
+        Raises: BudgetError where the rules allow none that is within the limit.
+        """
+        self.walk()
+        while len(self.found) < TRIES and not self.ended:
+            try:
+                self.walk()
+            except BudgetError:  # the correction asks for more than the rules allow
+                if any(gap <= CLOSE for gap, _ in self.found):
+                    return
+                raise
 
 
 class _Corrections:
@@ -193,30 +209,45 @@ def _gap(limit: Limit, found: Within) -> float:
     return found.pruned.median_ms / allowed - 1.0
 
 
-def _prepared(model: nn.Module, example_inputs: Any, device: Device) -> Prepared:
-    """The dense model, made ready once for all candidates."""
-    inputs, _ = resize_batch(example_inputs, device.batch_size)
-    with evaluating(model):
-        inputs = moved(inputs, device_of(model))
-        return prepare(model, inputs, runtime=device.runtime, threads=device.threads)
+def _warm(dense: Prepared, example_inputs: Any, device: Device) -> Prepared:
+    """The dense model, measured once, so that it is not warmed up beside every candidate."""
+    first = _timed({"dense": dense}, example_inputs, device, seconds=0.0)
+    return replace(dense, repeats=first["dense"].repeats)
 
 
-def _measured(dense: Prepared, made: Plan, example_inputs: Any, device: Device) -> Within:
-    small = cut(dense.model, made)
-    both = measure_latency(
-        {"dense": dense, "pruned": small},
+def _measured(
+    dense: Prepared, made: Plan, example_inputs: Any, device: Device, limit: Limit
+) -> Within:
+    """A candidate beside the dense model; for longer where that is slow and the limit is near."""
+    ready = {"dense": dense, "pruned": device.prepare(cut(dense.model, made), example_inputs)}
+    found = _candidate(made, ready, _timed(ready, example_inputs, device, seconds=SCREENING))
+    if len(found.dense.samples_ms) < ROUNDS and abs(_gap(limit, found)) < NEAR:
+        warm = {"dense": dense, "pruned": replace(ready["pruned"], repeats=found.pruned.repeats)}
+        found = _candidate(made, warm, _timed(warm, example_inputs, device, seconds=MEASURING))
+    return found
+
+
+def _timed(
+    ready: Mapping[str, Prepared], example_inputs: Any, device: Device, *, seconds: float
+) -> dict[str, Latency]:
+    return measure_latency(
+        ready,
         example_inputs,
         batch_size=device.batch_size,
         threads=device.threads,
         rounds=ROUNDS,
-        runtime=device.runtime,
+        seconds=seconds,
     )
+
+
+def _candidate(made: Plan, ready: Mapping[str, Prepared], both: Mapping[str, Latency]) -> Within:
     before, after = made.before.latency_ms, made.after.latency_ms
     assert before is not None and after is not None
     whole, pruned = both["dense"], both["pruned"]
     note = (
-        f"latency measured ({whole.runtime}, batch {whole.batch}, {whole.threads} threads, "
-        f"{whole.hardware}): {pruned.median_ms / whole.median_ms:.1%} of the dense model's, "
+        f"latency measured ({whole.runtime}, {whole.dtype}, batch {whole.batch}, "
+        f"{whole.threads} threads, {whole.hardware}): "
+        f"{pruned.median_ms / whole.median_ms:.1%} of the dense model's, "
         f"predicted {after / before:.1%}"
     )
     made = replace(
@@ -225,4 +256,4 @@ def _measured(dense: Prepared, made: Plan, example_inputs: Any, device: Device) 
         before=replace(made.before, latency_ms=round(whole.median_ms, 6)),
         after=replace(made.after, latency_ms=round(pruned.median_ms, 6)),
     )
-    return Within(made, small, whole, pruned, after / before)
+    return Within(made, ready["pruned"].model, whole, pruned, after / before)
