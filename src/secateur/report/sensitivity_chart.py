@@ -13,12 +13,12 @@ from secateur.core.sensitivities import Curve, Sensitivities
 from secateur.report.svg import drawing, element, text, ticks, title
 from secateur.report.words import significant
 
-WIDTH, HEIGHT = 480.0, 270.0
+WIDTH, HEIGHT = 480.0, 292.0
 LEFT, RIGHT, TOP, BOTTOM = 58.0, 470.0, 10.0, 206.0
 NAMED = ("pruned", "random", "extra")
 """Colour classes of the lines that are named, the most sensitive group's first."""
 OTHER = "dense"
-LONGEST = 30
+LONGEST = 64
 FLOOR = 1e-3
 """Of the largest rise; what is lower lies on the axis."""
 LOG_SPAN = 30.0
@@ -119,10 +119,10 @@ def _line(
 
 
 def _legend(names: Sequence[str]) -> list[str]:
-    """The named lines in two columns below the axis."""
+    """The named lines, one below the other, below the axis."""
     body = []
     for k, name in enumerate(names):
-        x, y = LEFT + (RIGHT - LEFT) / 2 * (k % 2), BOTTOM + 49 + 14 * (k // 2)
+        x, y = LEFT, BOTTOM + 52 + 15 * k
         short = name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…"
         body.append(element("circle", cx=x + 4, cy=y - 4, r=3.6, class_=f"dot {NAMED[k]}"))
         body.append(text(short, x + 12, y, class_="tick"))

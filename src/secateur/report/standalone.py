@@ -24,6 +24,9 @@ svg { font: 12px system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue",
 .name { fill: var(--ink); }
 .strong { font-weight: 650; }
 .band { fill: var(--wash); stroke: none; }
+.track { fill: var(--line); }
+rect.dense { fill: var(--dense); }
+rect.pruned { fill: var(--pruned); }
 .line { fill: none; stroke-width: 2; stroke-linejoin: round; }
 .line.dense { stroke: var(--dense); stroke-width: 1.3; stroke-dasharray: 4 4; }
 .line.pruned { stroke: var(--pruned); }

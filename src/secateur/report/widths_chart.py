@@ -14,7 +14,7 @@ from secateur.report.words import percent
 
 WIDTH, HEIGHT = 960.0, 210.0
 LEFT, RIGHT, TOP, BOTTOM = 44.0, 952.0, 8.0, 178.0
-WIDEST_COLUMN = 36.0
+WIDEST_COLUMN = 64.0
 LABELS = 8
 """So many layers at most have their name under the axis."""
 
