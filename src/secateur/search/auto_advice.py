@@ -37,6 +37,8 @@ class Ended:
     def sentence(self) -> str:
         """What was reached, beside what was asked for."""
         best, asked = best_of(self.history), self.settings.target
+        if best is None and self.ending == MET:
+            return f"met: the dense model is within {asked} as it is"
         if best is None or best.metric is None:
             found = f"no smaller model held the floor of {self.floor:.4g}"
             return f"not met ({self._why()}): {found}; asked for was {asked}"

@@ -22,11 +22,12 @@ from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
 from secateur.cost.batch import resize_batch
+from secateur.cost.clocks import own_times
 from secateur.cost.latency import measure_latency
 from secateur.cost.timed import LatencyModel, Sample, Shares, TimedCosts, Timings
 from secateur.criteria.score import score
 from secateur.cut import cut
-from secateur.search.timing import Device, own_times, time_device
+from secateur.search.timing import Device, time_device
 from secateur.search.within import latency_limit
 from secateur.select.constraints import Constraints
 from secateur.select.plan import plan
@@ -119,6 +120,12 @@ class Reachable:
     def to_json(self) -> dict[str, Any]:
         """Fields, and the words."""
         return asdict(self) | {"said": list(self.lines())}
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Reachable:
+        """Inverse of `to_json`."""
+        kept = {name: body[name] for name in cls.__dataclass_fields__}
+        return cls(**kept | {"shares": Shares(**body["shares"])})
 
     def _instead(self) -> str:
         """What else makes such a model faster."""

@@ -13,7 +13,8 @@ from typing import Any
 from torch import nn
 
 from secateur.cost.batch import resize_batch
-from secateur.search.timing import Device, own_times
+from secateur.cost.clocks import own_times
+from secateur.search.timing import Device
 
 SHOWN = 8
 ITSELF = "(the model itself)"
@@ -59,6 +60,12 @@ class WhereTimeGoes:
     def to_json(self) -> dict[str, Any]:
         """All modules."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> WhereTimeGoes:
+        """Inverse of `to_json`."""
+        modules = tuple(ModuleTime(**row) for row in body["modules"])
+        return cls(modules, body["before_ms"], body["after_ms"])
 
 
 def where_time_goes(
