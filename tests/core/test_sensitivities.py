@@ -18,7 +18,8 @@ FOUND = Sensitivities("g", 1.0, {"a": CURVE}, 0.9, {"depths": [0.25, 0.5, 0.75]}
 def test_rises_by_hand() -> None:
     # on average 0.1, 0.4 and 1.0 a unit, at 1, 3 and 5 units; units lie at 0.5, 1.5, ..
     expected = [0.025, 0.175, 0.325, 0.55, 0.85, 1.15, 1.45, 1.75]
-    np.testing.assert_allclose(unit_rises(CURVE, 1.0), expected)
+    left = np.array([8, 7, 6, 5, 4, 3, 2, 1]) / 8  # before each of them goes
+    np.testing.assert_allclose(unit_rises(CURVE, 1.0), expected / left**2)
 
 
 def test_the_lowest_scores_cost_least_and_losses_add_up() -> None:
@@ -26,8 +27,8 @@ def test_the_lowest_scores_cost_least_and_losses_add_up() -> None:
     rise_U = FOUND.rises({"a": scores})["a"]
     assert rise_U.dtype == torch.float64
     assert rise_U.argsort().tolist() == scores.argsort().tolist()
-    assert FOUND.expected({"a": 4}) == pytest.approx(float(rise_U.sort().values[:4].sum()))
-    assert FOUND.expected({"a": 8}) == 0
+    assert FOUND.price({"a": 4}) == pytest.approx(float(rise_U.sort().values[:4].sum()))
+    assert FOUND.price({"a": 8}) == 0
 
 
 def test_a_loss_that_falls_is_noise() -> None:

@@ -167,7 +167,7 @@ def test_plans_spare_what_is_sensitive(subject: Subject) -> None:
         plan = sc.plan(graph, scores, budget="macs=40%", selector=selector, sensitivities=found)
         assert plan.after.macs <= 0.4 * plan.before.macs
         assert plan.settings["sensitivities"] == found.hash
-        losses[selector] = found.expected({id: len(kept) for id, kept in plan.keep.items()})
+        losses[selector] = found.price({id: len(kept) for id, kept in plan.keep.items()})
         assert sc.Plan.from_json(plan.to_json()) == plan
     assert losses["knapsack"] < losses["uniform"]
     short = sc.prune(

@@ -47,7 +47,7 @@ class Sensitivities:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def rises(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """For each group of `scores`: by how much the loss rises with each of its units, given to
+        """For each group of `scores`: what each of its units costs, as `unit_rises` says, given to
         the units in the order of their scores. Float64, never below zero.
 
         Raises: PlanMismatchError for a group that was not measured, or is of another size.
@@ -67,8 +67,9 @@ class Sensitivities:
             found[id] = rise_U
         return found
 
-    def expected(self, counts: Mapping[str, int]) -> float:
-        """The rise of the loss when groups keep so many units, if their rises add up."""
+    def price(self, counts: Mapping[str, int]) -> float:
+        """What it costs that groups keep so many units, all `unit_rises` added up: a figure to
+        compare plans by."""
         return sum(
             float(unit_rises(self.curves[id], self.loss)[: self.curves[id].size - count].sum())
             for id, count in counts.items()
@@ -124,14 +125,17 @@ def units_at(size: int, depth: float) -> int:
 
 
 def unit_rises(curve: Curve, dense: float) -> Float64Array:
-    """By how much the loss rises with each unit that goes, the first one first; never descending.
+    """What each unit that goes costs, the first one first; never descending.
 
     Between two measured depths a unit costs the same on average; these averages are made ascending
     (isotonic regression), lie in the middle between the depths, and are joined by straight lines,
-    the last of which goes on to the whole group.
+    the last of which goes on to the whole group. They were measured with all other groups whole,
+    which carry much of what one group loses; as all become narrow nothing does. So what a unit
+    costs is divided by the square of the share of units that were left, as for a loss that grows
+    with the inverse of that share.
 
     >>> unit_rises(Curve(4, (2, 4), (1.0, 5.0)), 1.0).tolist()
-    [0.0, 0.5, 1.5, 2.5]
+    [0.0, 0.8888888888888888, 6.0, 40.0]
     """
     removed = np.array([0, *curve.removed], np.float64)
     losses = np.array([dense, *curve.loss])
@@ -145,7 +149,8 @@ def unit_rises(curve: Curve, dense: float) -> Float64Array:
         last = (slopes[-1] - slopes[-2]) / (middles[-1] - middles[-2])
         rises = np.where(at < middles[0], slopes[0] - first * (middles[0] - at), rises)
         rises = np.where(at > middles[-1], slopes[-1] + last * (at - middles[-1]), rises)
-    found: Float64Array = np.maximum(rises, 0.0)
+    left = (curve.size - np.arange(curve.size)) / curve.size
+    found: Float64Array = np.maximum(rises, 0.0) / left**2
     return found
 
 
