@@ -46,6 +46,7 @@ FOLDER = ROOT / "runs" / "search_fashion"
 JUDGED = FOLDER / "judged.json"
 RESULTS = ROOT / "benchmarks" / "results" / "search"
 IMAGES = 16_000
+CALIBRATION = 6  # batches of 128, for criteria and the fit
 BATCH = 64
 SPACE = Space(shares=(0.08, 0.64), line=8)
 TESTED = (Goal("accuracy", maximise=True), Goal("MACs"))
@@ -96,9 +97,9 @@ def task(data: Data) -> Task:
         validate=partial(accuracy, data=list(test_batches(data, split="validation"))),
         recovery=settings(1, lr=0.02),
         loss_fn=F.cross_entropy,
-        calibration=list(test_batches(some, split="train", batch_size=128))[:16],
+        calibration=list(test_batches(some, split="train", batch_size=128))[:CALIBRATION],
         costs=("macs",),
-        early=Early(part=0.5, margin=0.015),
+        early=Early(part=0.6, margin=0.03),
     )
 
 

@@ -33,8 +33,8 @@ def front_chart(found: Found, cost: str | None = None) -> str:
         body.append(_polyline([plane.at(trial) for trial in line], "extra"))
     if len(found.costs) == 1:
         body.append(_polyline(_stairs(plane, found.front), "pruned"))
-    body += [_dot(plane, trial, "extra hollow", 4.0) for trial in line]
-    body += [_dot(plane, t, "pruned", 4.2) for t in found.front if not t.line]
+    body += [_dot(plane, trial, "extra hollow", 4.6) for trial in line]
+    body += [_dot(plane, t, "pruned", 2.6 if t.line else 4.2) for t in found.front]
     left_out = len(others) - len(inside)
     body += _legend(found, len(inside), left_out)
     return drawing(WIDTH, HEIGHT, "".join(body), label=_spoken(found, cost))
@@ -72,7 +72,7 @@ def _plane(trials: Sequence[Trial], cost: str, dense: float) -> _Plane:
 
 def _grid(plane: _Plane, cost: str) -> list[str]:
     written, body = _written(plane.low, plane.high), []
-    for tick in ticks(plane.low, plane.high, most=5):
+    for tick in ticks(plane.low, plane.high, most=8):
         y = plane.y(tick)
         body.append(element("line", x1=LEFT, x2=RIGHT, y1=y, y2=y, class_="rule"))
         body.append(text(written(tick), LEFT - 6, y + 4, class_="tick", text_anchor="end"))

@@ -69,6 +69,7 @@ def search_front(
     none of the first trials came to an end.
     """
     space, limits = space or Space(), limits or Limits()
+    _check_installed()
     _check_names(task, space)
     until = None if limits.time_limit_s is None else time.monotonic() + limits.time_limit_s
     place = open_folder(folder, _decisive(task, space, seed))
@@ -103,6 +104,18 @@ def _watch(job: Job, ground: Ground, place: SearchFolder, until: float | None) -
         deadline=until,
         spared=job.line,
     )
+
+
+def _check_installed() -> None:
+    """Before anything is measured. Raises: ValueError."""
+    try:
+        import filelock  # noqa: F401
+
+        import secateur.search.study_optuna  # noqa: F401
+    except ImportError:
+        raise ValueError(
+            "a search needs optuna and filelock: pip install 'secateur[search]'"
+        ) from None
 
 
 def _check_names(task: Task, space: Space) -> None:

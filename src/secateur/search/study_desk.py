@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from secateur.core.errors import TrainError
-from secateur.search.study_folder import MISSING, SearchFolder
+from secateur.search.study_folder import SearchFolder
 from secateur.search.study_found import Found, read_found
 from secateur.search.study_space import Space
 from secateur.search.trial import Trial, goals_of
@@ -44,10 +44,8 @@ class Desk:
     lock: BaseFileLock | None = None
 
     def __post_init__(self) -> None:
-        try:
-            from secateur.search.study_optuna import Study
-        except ImportError:
-            raise ValueError(MISSING) from None
+        from secateur.search.study_optuna import Study
+
         lr = self.task.recovery.lr
         with self.folder.lock("search"):
             self.study = Study(

@@ -66,11 +66,9 @@ class SearchFolder:
         return self.path / "models" / f"{number:04d}"
 
     def lock(self, name: str) -> BaseFileLock:
-        """A lock that one process holds at a time. Raises: ValueError without filelock."""
-        try:
-            from filelock import FileLock
-        except ImportError:
-            raise ValueError(MISSING) from None
+        """A lock that one process holds at a time."""
+        from filelock import FileLock
+
         place = self.path / "locks" / f"{name}.lock"
         place.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(place)
@@ -98,14 +96,11 @@ class SearchFolder:
         shutil.rmtree(self.work(number), ignore_errors=True)
 
 
-MISSING = "a search needs optuna and filelock: pip install 'secateur[search]'"
-
-
 def open_folder(path: str | Path, settings: Mapping[str, Any]) -> SearchFolder:
     """The folder of a new search, or of one with the same settings.
 
     Raises: StorageError for a folder that holds something else, or a search with other settings;
-    it names what differs. ValueError without the packages that a search needs.
+    it names what differs.
     """
     folder = SearchFolder(Path(path))
     if not folder.settings.exists() and folder.path.exists():
