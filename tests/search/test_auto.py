@@ -47,7 +47,7 @@ def split(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def data() -> AutoData:
-    return AutoData.of_tensors(split(256, 1), split(128, 2), split(128, 3), batch_size=32)
+    return AutoData.of_tensors(split(192, 1), split(128, 2), split(128, 3), batch_size=32)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,19 @@ def short(model: nn.Module, data: AutoData, **given: Any) -> AutoResult:
 
 def test_target_and_floor_are_met_and_proved(dense: nn.Module, data: AutoData, tmp_path: Path):
     lines: list[str] = []
+    best: list[int] = []
+
+    def look(line: str) -> None:
+        """Each time the best so far is on disk as it is told."""
+        lines.append(line)
+        if "best so far" in line:
+            told = json.loads((tmp_path / "run" / "best.json").read_text())
+            model = load(tmp_path / "run" / "steps" / f"{told['step']:03d}" / "model", Small)
+            assert data.validate(model) == told["metric"]
+            best.append(told["step"])
+
     before = {name: t.clone() for name, t in dense.state_dict().items()}
-    result = short(dense, data, run_dir=tmp_path / "run", tell=lines.append, lr=None)
+    result = short(dense, data, run_dir=tmp_path / "run", tell=look, lr=None)
     assert result.met and result.ending == "met" and result.advice == ()
     assert result.verdict.startswith("met: macs ")
     assert result.shares["macs"] <= 0.4
@@ -89,30 +100,14 @@ def test_target_and_floor_are_met_and_proved(dense: nn.Module, data: AutoData, t
     told = json.loads((tmp_path / "run" / "result.json").read_text())
     assert told == json.loads(json.dumps(result.to_json()))
     assert told["met"] and told["best_step"] == 2
+    assert best == [1, 2] and not list((tmp_path / "run" / "under_way").iterdir())
     assert any(line.startswith("step 1: ") and "best so far" in line for line in lines)
-
-
-def test_every_step_can_be_loaded_and_the_best_is_always_named(
-    dense: nn.Module, data: AutoData, tmp_path: Path
-):
-    best: list[int] = []
-
-    def look(line: str) -> None:
-        if "best so far" in line:
-            told = json.loads((tmp_path / "best.json").read_text())
-            model = load(tmp_path / "steps" / f"{told['step']:03d}" / "model", Small)
-            assert data.validate(model) == told["metric"]
-            best.append(told["step"])
-
-    short(dense, data, run_dir=tmp_path, tell=look)
-    assert best == [1, 2]
-    assert not list((tmp_path / "under_way").iterdir())
 
 
 def test_an_impossible_pair_ends_with_the_best_and_says_what_would_help(
     dense: nn.Module, data: AutoData
 ):
-    result = short(dense, data, target="macs=3%", max_drop=0.0, attempts=5)
+    result = short(dense, data, target="macs=3%", max_drop=0.0, attempts=4)
     assert not result.met and result.ending in ("floor", "attempts")
     assert result.verdict.startswith("not met (")
     assert result.metric >= result.floor == result.dense_metric
@@ -161,17 +156,17 @@ def stop_at(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_stopped_anywhere_it_goes_on_and_ends_the_same(
     dense: nn.Module, data: AutoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    undisturbed = short(dense, data, run_dir=tmp_path / "undisturbed")
+    undisturbed = short(dense, data)
     stops = 0
     while True:
         with monkeypatch.context() as patch:
-            stop_at(5 + stops, patch)  # later and later, so that each gets further
+            stop_at(5 + 4 * stops, patch)  # later and later, so that each gets further
             try:
                 result = short(dense, data, run_dir=tmp_path / "stopped")
                 break
             except Stopped:
                 stops += 1
-    assert stops >= 3
+    assert stops >= 2
     assert result.history == undisturbed.history
     assert result.plan is not None and result.plan == undisturbed.plan
     for ours, theirs in zip(
@@ -214,6 +209,7 @@ def test_a_rate_that_diverges_is_lowered(dense: nn.Module, data: AutoData):
     assert rates == sorted(rates, reverse=True) and rates[0] > rates[-1]
 
 
+@pytest.mark.slow
 def test_latency_is_measured_beside_the_dense_model(
     dense: nn.Module, data: AutoData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -16,7 +17,7 @@ from secateur.cut import cut, verify
 from secateur.search.auto_advice import Ended
 from secateur.search.auto_result import AutoResult
 from secateur.search.auto_strategy import MET, best_of
-from secateur.search.auto_subject import LATENCY, Start, Subject
+from secateur.search.auto_subject import LATENCY, SECONDS, Start, Subject
 from secateur.search.auto_walk import Walk
 from secateur.search.where_time_goes import WhereTimeGoes, where_time_goes
 
@@ -84,13 +85,17 @@ def _at_larger_batch(start: Start, model: nn.Module) -> dict[int, float] | None:
     if can is None:
         return None
     batch, device = LARGER * int(can.conditions["batch"]), subject.settings.device
+    larger = replace(device, batch_size=batch)
     both = measure_latency(
-        {"dense": subject.dense, "pruned": model},
+        {
+            name: larger.prepare(each, subject.example)
+            for name, each in (("dense", subject.dense), ("pruned", model))
+        },
         subject.example,
         batch_size=batch,
         threads=device.threads,
         rounds=ROUNDS,
-        runtime=device.runtime,
+        seconds=SECONDS,
     )
     return {batch: both["pruned"].median_ms / both["dense"].median_ms}
 

@@ -23,24 +23,26 @@ from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.modes import evaluating
 from secateur.core.plan import Plan
-from secateur.cost.batch import device_of, moved, resize_batch
+from secateur.cost.batch import device_of
 from secateur.cost.counted import CostModel, cost
 from secateur.cost.latency import measure_latency
-from secateur.cost.runtimes import Prepared, prepare
+from secateur.cost.runtimes.prepared import Prepared
 from secateur.cost.timed import Timings
 from secateur.criteria.score import score
 from secateur.graph import trace
 from secateur.search.auto_costs import StepCosts
 from secateur.search.auto_folder import AutoFolder
 from secateur.search.auto_values import AutoData, AutoSettings
-from secateur.search.reachable import Reachable, reachable
-from secateur.search.timing import cache_folder, time_device
+from secateur.search.reachable import Reachable, dense_timings, reachable
+from secateur.search.timing import cache_folder
 from secateur.search.within import latency_limit
 from secateur.select.plan import plan
 from secateur.storage.huggingface import expressible
 from secateur.train.batches import samples_in, set_epoch_, split_batch, to_device
 
 LATENCY = "latency"
+SECONDS = 20.0
+"""A measurement of two models ends after so long, where forwards take seconds."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,7 @@ class Subject:
     @cached_property
     def prepared(self) -> Prepared:
         """The dense model in the runtime of the latency, made ready once."""
-        device = self.settings.device
-        inputs, _ = resize_batch(self.example, device.batch_size)
-        with evaluating(self.dense):
-            inputs = moved(inputs, device_of(self.dense))
-            return prepare(self.dense, inputs, runtime=device.runtime, threads=device.threads)
+        return self.settings.device.prepare(self.dense, self.example)
 
     def trace(self, model: nn.Module) -> Graph:
         """The graph of a model on the way."""
@@ -73,21 +71,20 @@ class Subject:
         return expressible(graph, model) if self.settings.huggingface else graph
 
     @cached_property
-    def dense_timings(self) -> Timings:
+    def timings_of_dense(self) -> Timings:
         """What the modules of the dense model take on the device."""
-        settings = self.settings
-        return time_device(
+        return dense_timings(
             self.dense,
             self.graph,
             self.example,
-            device=settings.device,
-            multiple_of=settings.constraints.multiple_of,
+            device=self.settings.device,
+            constraints=self.settings.constraints,
             cache=cache_folder(),
         )
 
     def costs(self, graph: Graph) -> CostModel:
         """Costs of a model on the way, its latency as the dense model's timings predict it."""
-        return StepCosts(graph, self.graph, self.dense_timings)
+        return StepCosts(graph, self.graph, self.timings_of_dense)
 
     def validate(self, model: nn.Module) -> float:
         """The metric of a model."""
@@ -102,12 +99,12 @@ class Subject:
         if LATENCY in self.target:
             device = self.settings.device
             both = measure_latency(
-                {"dense": self.prepared, "pruned": model},
+                {"dense": self.prepared, "pruned": device.prepare(model, self.example)},
                 self.example,
                 batch_size=device.batch_size,
                 threads=device.threads,
                 rounds=rounds,
-                runtime=device.runtime,
+                seconds=SECONDS,
             )
             dense_ms, ms = both["dense"].median_ms, both["pruned"].median_ms
             made = replace(made, before=replace(made.before, latency_ms=round(dense_ms, 6)))

@@ -27,6 +27,7 @@ from secateur.cost.latency import measure_latency
 from secateur.cost.timed import LatencyModel, Sample, Shares, TimedCosts, Timings
 from secateur.criteria.score import score
 from secateur.cut import cut
+from secateur.search.liked_widths import liked_width
 from secateur.search.timing import Device, time_device
 from secateur.search.within import latency_limit
 from secateur.select.constraints import Constraints
@@ -34,7 +35,7 @@ from secateur.select.plan import plan
 
 LITTLE = 1e-9
 """A share of units so small that the rules alone say how many stay."""
-ROUNDS = 9
+ROUNDS, SECONDS = 9, 10.0
 SLACK = 0.03
 """Of a limit: what two measurements of one model may differ by."""
 STAYS = 0.35
@@ -154,8 +155,8 @@ def reachable(
     """
     device, rules = device or Device(), constraints or Constraints()
     scores = score(graph, model, criterion="random")
-    timings = time_device(
-        model, graph, example_inputs, device=device, cache=cache, multiple_of=rules.multiple_of
+    timings = dense_timings(
+        model, graph, example_inputs, device=device, constraints=rules, cache=cache
     )
     costs = TimedCosts(graph, timings)
     smallest = _smallest(graph, scores, rules)
@@ -165,12 +166,12 @@ def reachable(
     if zeros >= MANY_ZEROS:
         models["filled"] = _filled(model)
     measured = measure_latency(
-        models,
+        {name: device.prepare(each, example_inputs) for name, each in models.items()},
         example_inputs,
         batch_size=device.batch_size,
         threads=device.threads,
         rounds=ROUNDS,
-        runtime=device.runtime,
+        seconds=SECONDS,
     )
     dense_ms, least_ms = measured["dense"].median_ms, measured["least"].median_ms
     filled = measured.get("filled")
@@ -187,6 +188,22 @@ def reachable(
         zeros=zeros,
         zeros_time=None if filled is None else dense_ms / filled.median_ms,
     )
+
+
+def dense_timings(
+    model: nn.Module,
+    graph: Graph,
+    example_inputs: Any,
+    *,
+    device: Device,
+    constraints: Constraints,
+    cache: Path | None = None,
+) -> Timings:
+    """What was or is timed of a whole model, at the widths that `plan_within` times first."""
+    step = constraints.multiple_of
+    if step == 1:
+        step = liked_width(model, graph, example_inputs, device=device, cache=cache)
+    return time_device(model, graph, example_inputs, device=device, cache=cache, multiple_of=step)
 
 
 def share_of_zeros(model: nn.Module) -> float:
@@ -220,8 +237,9 @@ def _with_sample(
 ) -> Timings:
     """Timings that know the smallest model too; share: of the dense latency."""
     whole = share * timings.samples[0].whole_ms
-    scale = whole / sum(own.values())
-    sample = Sample(dict(counts), whole, {path: ms * scale for path, ms in own.items()})
+    known = {path: own.get(path, 0.0) for path in timings.samples[0].own_ms}
+    scale = whole / sum(known.values())
+    sample = Sample(dict(counts), whole, {path: ms * scale for path, ms in known.items()})
     return replace(timings, samples=(*timings.samples, sample))
 
 

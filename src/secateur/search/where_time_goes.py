@@ -76,19 +76,27 @@ def where_time_goes(
     device: Device,
     whole_ms: tuple[float, float],
 ) -> WhereTimeGoes:
-    """Own times of the modules of both, in eager mode, scaled to what the wholes measured.
+    """Own times of the modules of both, scaled to what the wholes measured; as the runtime tells
+    them, in eager mode where it does not.
 
     whole_ms: of dense and small, in the device's runtime.
     """
-    inputs, _ = resize_batch(example_inputs, device.batch_size)
     own = [
-        _scaled(own_times(model, inputs, threads=device.threads), whole)
+        _scaled(_own(model, example_inputs, device), whole)
         for model, whole in zip((dense, small), whole_ms, strict=True)
     ]
     paths = dict.fromkeys([*own[1], *own[0]])
     rows = [ModuleTime(path, own[0].get(path, 0.0), own[1].get(path, 0.0)) for path in paths]
     rows.sort(key=lambda row: -row.after_ms)
     return WhereTimeGoes(tuple(rows), *whole_ms)
+
+
+def _own(model: nn.Module, example_inputs: Any, device: Device) -> Mapping[str, float]:
+    ready = device.prepare(model, example_inputs)
+    if ready.own_times is not None:
+        return ready.own_times()
+    inputs, _ = resize_batch(example_inputs, device.batch_size)
+    return own_times(model, inputs, threads=device.threads)
 
 
 def _scaled(own: Mapping[str, float], whole_ms: float) -> dict[str, float]:
