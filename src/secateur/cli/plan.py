@@ -74,7 +74,15 @@ def make_plan(settings: PlanSettings) -> Planned:
     scores = score_units(settings, loaded, graph, data, seed=settings.seed)
     given = settings.sensitivities
     known = None if given is None else Sensitivities.load(given)
-    plan = plan_model(settings, loaded, graph, scores, seed=settings.seed, sensitivities=known)
+    plan = plan_model(
+        settings,
+        loaded,
+        graph,
+        scores,
+        seed=settings.seed,
+        device=settings.served,
+        sensitivities=known,
+    )
     if settings.dry_run:
         return Planned(plan, None)
     plan.save(settings.out)

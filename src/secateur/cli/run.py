@@ -29,7 +29,6 @@ from secateur.report.record import load_result, save_result
 from secateur.report.result import Curve, Result
 from secateur.report.row import ModelRow
 from secateur.report.words import percent
-from secateur.search.timing import Device
 from secateur.train.log import EpochRow
 
 HARMLESS = ("out", "dry_run", "redo")
@@ -74,9 +73,10 @@ def _dry(settings: RunSettings) -> Planned:
         )
     subject, seed = fetch_subject(settings), settings.seed
     scores = score_units(first.prune, subject.loaded, subject.graph, subject.data, seed=seed)
-    device = Device(settings.latency_batch, settings.threads)
     loaded, graph = subject.loaded, subject.graph
-    return Planned(plan_model(first.prune, loaded, graph, scores, seed=seed, device=device), None)
+    return Planned(
+        plan_model(first.prune, loaded, graph, scores, seed=seed, device=settings.served), None
+    )
 
 
 def _summed_up(subject: Subject, directory: RunDirectory, road: Walked) -> Proof | None:
@@ -133,6 +133,8 @@ def _rows(subject: Subject, roads: Sequence[Walked]) -> dict[str, ModelRow]:
         subject.loaded.example_inputs,
         batch_size=settings.latency_batch,
         threads=settings.threads,
+        runtime=settings.runtime,
+        precision=settings.latency_precision,
     )
     return {
         name: evaluate(

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from secateur.cli.flags import argument, flag, required, section
 from secateur.cli.prune_settings import Cutting, PruneStage
 from secateur.cli.recovery_settings import RECOVERY, Recovery
 from secateur.cli.stage_settings import Stage
+
+if TYPE_CHECKING:
+    from secateur.search.timing import Device
 
 MODEL = "torchvision:NAME, timm:NAME, hf:ID_OR_FOLDER, python.module:callable, or a saved folder"
 DATA = "what to calibrate, recover and evaluate on: digits, idx:FOLDER, python.module:callable"
@@ -46,7 +49,24 @@ class InspectSettings(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanSettings(Pruning, Source):
+class Serving:
+    """How a latency is measured."""
+
+    latency_batch: int | None = flag(None, "batch of the latency, by default the example's")
+    threads: int | None = flag(None, "threads of the latency, by default torch's choice")
+    runtime: str = flag("eager", "of the latency: eager, compile, onnxruntime, openvino")
+    latency_precision: str = flag("fp32", "of the latency: fp32, bf16, int8, as the runtime has")
+
+    @property
+    def served(self) -> Device:
+        """The same as a value. Raises: ValueError for what there is not."""
+        from secateur.search.timing import Device
+
+        return Device(self.latency_batch, self.threads, self.runtime, self.latency_precision)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanSettings(Serving, Pruning, Source):
     """How a plan is made; nothing is changed."""
 
     out: Path = flag(Path("plan.json"), "where to write the plan", short="-o")
@@ -90,7 +110,7 @@ class VerifySettings(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(PruneStage, Pruning, Source):
+class RunSettings(Serving, PruneStage, Pruning, Source):
     """A whole run: the keys of a recipe. Without `stages` it is one `prune` stage, said here."""
 
     model: str = required(MODEL)
@@ -99,8 +119,6 @@ class RunSettings(PruneStage, Pruning, Source):
     recover: Recovery | None = section(Recovery, help=RECOVERY)
     batch_size: int = flag(64, "of training and evaluation")
     baseline: bool = flag(True, "cut and recover a copy at random too, to compare with")
-    latency_batch: int | None = flag(None, "batch of the latency, by default the example's")
-    threads: int | None = flag(None, "threads of the latency, by default torch's choice")
     device: str | None = flag(None, "where to compute, for example cuda")
     redo: bool = flag(False, "do again what a changed recipe changes, and keep the stages before")
     dry_run: bool = flag(False, "show the plan and its cost, write nothing")

@@ -27,7 +27,6 @@ from secateur.core.plan import Plan, Scores
 from secateur.core.proof import Proof
 from secateur.cut import cut, verify
 from secateur.cut.compose import compose
-from secateur.search.timing import Device
 from secateur.train import prune_while_training
 
 if TYPE_CHECKING:
@@ -146,11 +145,15 @@ class _Cutting:
         """The plan, made now or read."""
         run = self.place.subject.settings
         path, seed = self.place.folder.plan, run.seed
-        device = Device(run.latency_batch, run.threads)
         plan = once(
             path,
             make=lambda: plan_model(
-                self.settings, self.loaded, self.graph, self.scored(), seed=seed, device=device
+                self.settings,
+                self.loaded,
+                self.graph,
+                self.scored(),
+                seed=seed,
+                device=run.served,
             ),
             write=lambda plan: plan.save(path),
             read=lambda: Plan.load(path),

@@ -7,13 +7,18 @@ the exporter wrote beside it; a node that only the runtime knows goes to the mod
 
 from __future__ import annotations
 
+import re
 import statistics
 from ast import literal_eval
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-MAIN = ("Conv", "ConvTranspose", "Gemm", "MatMul", "FusedConv", "FusedGemm", "FusedMatMul")
+MAIN = frozenset(
+    "Conv ConvTranspose Gemm MatMul FusedConv FusedGemm FusedMatMul QLinearConv QLinearMatMul "
+    "QGemm".split()
+)
+"""Operators that do the arithmetic, with which the runtime fuses what comes after."""
 
 
 def module_times(
@@ -52,7 +57,6 @@ class _Names:
     def __init__(self, graph: Any, paths: Collection[str]) -> None:
         self._nodes = {node.name: node for node in graph.node}
         self._makers = {value: node for node in graph.node for value in node.output}
-        self._weights = {tensor.name for tensor in graph.initializer}
         self._paths = frozenset(paths)
         self._modules: dict[tuple[str, str], str | None] = {}
 
@@ -67,6 +71,8 @@ class _Names:
     def _find(self, name: str, operator: str) -> str | None:
         first = name.split("/")[0]  # of a fusion that keeps the name of the first node
         node = self._nodes.get(name) or self._nodes.get(first)
+        first = re.sub(r"_token_\d+$", "", first)  # of a node that was put in place of another
+        node = node or self._nodes.get(first)
         if node is None:  # a fusion in another layout is named for the value that it makes
             node = self._makers.get(name.removesuffix("_nchwc"))
         if node is None:
@@ -86,7 +92,7 @@ class _Names:
     def _of_weights(self, node: Any) -> str | None:
         for value in node.input:
             path = str(value).rpartition(".")[0]
-            if value in self._weights and path in self._paths:
+            if path and path in self._paths:  # what is computed has no dot in its name
                 return path
         return None
 

@@ -30,3 +30,12 @@ def exported(model: nn.Module, inputs: Any) -> bytes:
             f"{reason[0] if reason else type(error).__name__}; measure with runtime='eager'"
         ) from error
     return text
+
+
+def input_names(text: bytes) -> list[str]:
+    """Names of the inputs of ONNX bytes, in their order."""
+    import onnx
+
+    graph = onnx.load_from_string(text).graph
+    constant = {tensor.name for tensor in graph.initializer}
+    return [given.name for given in graph.input if given.name not in constant]

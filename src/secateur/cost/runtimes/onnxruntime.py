@@ -13,7 +13,7 @@ from torch import nn
 
 from secateur.cost.runtimes.feeds import Feed, feed_of, feeds_of
 from secateur.cost.runtimes.node_times import module_times
-from secateur.cost.runtimes.onnx_export import exported
+from secateur.cost.runtimes.onnx_export import exported, input_names
 from secateur.cost.runtimes.onnx_int8 import quantized
 from secateur.cost.runtimes.prepared import How, Prepared
 
@@ -60,15 +60,6 @@ def _own_times(
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
     return module_times(text, events, [path for path, _ in model.named_modules()])
-
-
-def input_names(text: bytes) -> list[str]:
-    """Names of the inputs of ONNX bytes, in their order."""
-    import onnx
-
-    graph = onnx.load_from_string(text).graph
-    constant = {tensor.name for tensor in graph.initializer}
-    return [given.name for given in graph.input if given.name not in constant]
 
 
 def _package() -> Any:
