@@ -20,6 +20,8 @@ from torch import nn
 
 from secateur.core.atomic import write_text
 from secateur.core.fingerprint import fingerprint, named_tensors
+from secateur.cost.batch import device_of
+from secateur.cost.latency import hardware_name
 from secateur.search.study_desk import Desk
 from secateur.search.study_folder import SearchFolder, open_folder
 from secateur.search.study_found import Found, read_found
@@ -27,7 +29,7 @@ from secateur.search.study_space import Space
 from secateur.search.trial import Trial
 from secateur.search.trial_ground import Ground
 from secateur.search.trial_run import Job, run_trial
-from secateur.search.trial_task import Task
+from secateur.search.trial_task import LATENCY, Task
 from secateur.search.trial_watch import OutOfTime, Watch
 
 OnTrial = Callable[[Trial, Found], None]
@@ -140,7 +142,7 @@ def _decisive(task: Task, space: Space, seed: int) -> dict[str, Any]:
         "weights": _digest(task.model),
         "costs": list(task.costs),
         "measured": task.measured,
-        "device": asdict(task.device),
+        "device": {**asdict(task.device), **_machine(task)},
         "recovery": task.recovery.decisive(),
         "steps": task.steps,
         "constraints": task.constraints.to_json(),
@@ -148,6 +150,14 @@ def _decisive(task: Task, space: Space, seed: int) -> dict[str, Any]:
         "space": asdict(space),
         "seed": seed,
     }
+
+
+def _machine(task: Task) -> dict[str, Any]:
+    """Where latencies are measured: shares of one machine say nothing of another."""
+    if LATENCY not in task.costs:
+        return {}
+    threads = task.device.threads or torch.get_num_threads()
+    return {"threads": threads, "hardware": hardware_name(device_of(task.model))}
 
 
 def _digest(model: nn.Module) -> str:

@@ -29,7 +29,8 @@ from secateur.search.timing import time_device
 from secateur.search.trial_task import LATENCY, Task
 from secateur.select.plan import plan
 
-ROUNDS = 15
+ROUNDS, SECONDS = 15, 20.0
+"""Rounds of a measurement, and how long they may take where forwards are slow."""
 
 Alone = AbstractContextManager[Any]
 """A block in which no other process of the search measures."""
@@ -51,6 +52,7 @@ class Ground:
                     task.model, self.graph, task.example_inputs, device=task.device, cache=cache
                 )
             self.costs = TimedCosts(self.graph, timings)
+            self._whole = task.device.prepare(task.model, task.example_inputs)
 
     def scores(self, criterion: str) -> Scores:
         """Of the dense model's units, made once."""
@@ -107,11 +109,13 @@ class Ground:
         device = self.task.device
         with self._alone:
             both = measure_latency(
-                {"dense": self.task.model, "pruned": model},
+                {"dense": self._whole, "pruned": model},
                 self.task.example_inputs,
                 batch_size=device.batch_size,
                 threads=device.threads,
                 rounds=ROUNDS,
+                seconds=SECONDS,
                 runtime=device.runtime,
+                precision=device.precision,
             )
         return round(both["dense"].median_ms, 6), round(both["pruned"].median_ms, 6)
