@@ -61,6 +61,7 @@ def render(result: Result) -> str:
         few=FEW,
         curve_names=[(sections.colour(curve.name), curve.name) for curve in result.curves],
         groups=sections.ordered_groups(result.explanation.groups, result.proof),
+        overview=sections.widths_figure(result.explanation.widths),
         widest=max((width.before for width in result.explanation.widths), default=1),
         settings=sections.settings(result.settings),
         squares=_squares(result),

@@ -15,11 +15,12 @@ from markupsafe import Markup
 
 from secateur.core.proof import Proof
 from secateur.report.charts import Bar, bar_chart, dot_chart, histogram_chart, spread_chart
-from secateur.report.explain import GroupRow, Histogram
+from secateur.report.explain import GroupRow, Histogram, Width
 from secateur.report.line_chart import Line, line_chart
 from secateur.report.result import Curve, Result
 from secateur.report.row import ModelRow
 from secateur.report.verdict import faster, gain
+from secateur.report.widths_chart import widths_chart
 from secateur.report.words import (
     DASH,
     TIMES,
@@ -164,6 +165,15 @@ def spread_figure(result: Result) -> Figure | None:
         f"{len(first.samples_ms)} rounds, models taking turns, on {first.hardware}"
     )
     return Figure("Every round", note, Markup(spread_chart(measured)))
+
+
+def widths_figure(widths: Sequence[Width]) -> Figure | None:
+    """All layers in one picture; None where there is no layer."""
+    if not widths:
+        return None
+    cut = sum(width.after < width.before for width in widths)
+    note = f"{cut} of {plural(len(widths), 'layer')} cut; a layer's name is under the pointer"
+    return Figure("From the first layer to the last", note, Markup(widths_chart(widths)))
 
 
 def score_figures(histograms: Sequence[Histogram]) -> tuple[Figure, ...]:
