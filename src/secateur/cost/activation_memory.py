@@ -8,9 +8,9 @@ operators is the peak.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 
@@ -80,18 +80,30 @@ def _storages(graph: Graph, table: SizeTable) -> Iterator[_Storage]:
 
 def _held(graph: Graph) -> Iterator[tuple[int, int]]:
     """Storages that the caller of a module holds, and the last operator of the call."""
+    parents = {call.module for call in graph.calls if call.span != (0, 0)}
     for call in graph.calls:
         for value in call.inputs:
             yield value.storage, call.span[1] - 1
-    parents = {call.module for call in graph.calls if call.span != (0, 0)}
     for module, own in groupby(enumerate(graph.ops), key=lambda item: item[1].module):
         run = list(own)
         if module not in parents:  # a layer without children: what it reads first was given to it
             made = {value.storage for _, op in run for value in op.outputs}
             for storage in {v.storage for _, op in run for v in op.inputs} - made:
                 yield storage, run[-1][0]
+    yield from _named(graph, parents)
     for storage in graph.output_storages:
         yield storage, len(graph.ops) - 1
+
+
+def _named(graph: Graph, parents: Collection[str]) -> Iterator[tuple[int, int]]:
+    """What an operator in the forward of a module with children reads is mostly a local name, and
+    stays while the next layer runs."""
+    steps = enumerate(graph.ops)
+    runs = [(module, list(own)) for module, own in groupby(steps, key=lambda item: item[1].module)]
+    for (module, own), (layer, following) in pairwise(runs):
+        if module in parents and layer not in parents:
+            for value in own[-1][1].inputs:
+                yield value.storage, following[-1][0]
 
 
 def _inputs(graph: Graph) -> Iterator[tuple[tuple[Dim, ...], int]]:
