@@ -20,7 +20,6 @@ from secateur.report.words import percent, points
 from secateur.search.auto import auto as search
 from secateur.search.auto_result import AutoResult
 from secateur.search.auto_values import TRAINING, WAYS, AutoData, Way
-from secateur.search.timing import Device
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ def auto(settings: AutoRunSettings) -> Searched:
         ways=tuple(dict.fromkeys((first, *WAYS)))[: len(WAYS)],
         calibration=settings.calibration,
         constraints=settings.select,
-        device=Device(settings.latency_batch, settings.threads, settings.runtime),
+        device=settings.served,
         huggingface=settings.huggingface,
         seed=settings.seed,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from secateur.cli.flags import flag, required, section
-from secateur.cli.settings import DATA, MODEL, Source
+from secateur.cli.settings import DATA, MODEL, Serving, Source
 from secateur.core.budget import Budget
 from secateur.core.lookup import find
 from secateur.search.auto_clock import seconds_of
@@ -23,7 +23,7 @@ PER_CENT = 100.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoRunSettings(Source):
+class AutoRunSettings(Serving, Source):
     """max_drop and floor are in points of accuracy, of a hundred."""
 
     model: str = required(MODEL)
@@ -45,9 +45,6 @@ class AutoRunSettings(Source):
     selector: str = flag("global", "how what goes is spread over the groups")
     calibration: int = flag(1024, "samples of the training data for scores and fitted weights")
     select: Constraints = section(Constraints, help=RULES)
-    latency_batch: int | None = flag(None, "batch of the latency, by default the example's")
-    threads: int | None = flag(None, "threads of the latency, by default torch's choice")
-    runtime: str = flag("eager", "what serves the model: eager, compile, onnxruntime")
     device: str | None = flag(None, "where to compute, for example cuda")
     huggingface: bool = flag(False, "cut only so that plain from_pretrained loads the result")
     seed: int = flag(0, "of every random choice")

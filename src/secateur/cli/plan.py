@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.console import Group as Stacked
 from rich.table import Table
 
+from secateur.cli.latency_words import tell_reachable, tell_where
 from secateur.cli.output import say, table
 from secateur.cli.prune_settings import Cutting
 from secateur.cli.settings import PlanSettings
@@ -143,13 +144,15 @@ def plan_model(
 
     Raises: BudgetError, ValueError.
     """
-    from secateur.search.timing import cache_folder
+    from secateur.search.timing import Device, cache_folder
     from secateur.search.within import latency_limit, plan_within
 
     if cutting.budget is None or latency_limit(Budget.parse(cutting.budget)) is None:
         return plan_units(cutting, graph, scores, seed=seed, sensitivities=sensitivities)
     say("measuring the device, then candidates on it")
-    return plan_within(
+    device, rules = device or Device(), cutting.select
+    tell_reachable(loaded, graph, budget=cutting.budget, rules=rules, device=device)
+    found = plan_within(
         loaded.model,
         graph,
         scores,
@@ -158,9 +161,11 @@ def plan_model(
         device=device,
         settings={"criterion": cutting.criterion, "seed": seed},
         cache=cache_folder(),
-        constraints=cutting.select,
+        constraints=rules,
         sensitivities=sensitivities,
-    ).plan
+    )
+    tell_where(loaded, found, device=device)
+    return found.plan
 
 
 def plan_units(

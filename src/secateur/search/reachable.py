@@ -135,9 +135,7 @@ class Reachable:
             ways.append("a runtime of fewer calls (onnxruntime, compile)")
         if int(self.conditions["batch"]) < 16:
             ways.append("a larger batch")
-        if not ways and not self.bound_by_calls:
-            return ""
-        return "; what helps is " + " or ".join([*ways, "whole blocks removed (blocks)"])
+        return f"; what helps is {' or '.join(ways)}" if ways else ""
 
 
 def reachable(
