@@ -5,6 +5,7 @@ It compiles at the first forward, which is therefore made at once.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -21,8 +22,13 @@ PACKAGE = "torch"
 @torch.inference_mode()
 def ready(model: nn.Module, inputs: Any, how: How) -> Prepared:
     """The compiled model, compiled. Raises: ValueError with torch's reason where it cannot be."""
-    runs, given = in_bf16(model, inputs) if how.precision == "bf16" else (model, inputs)
-    run = call_of(torch.compile(runs), given)
+    low = how.precision == "bf16"
+    compiled = torch.compile(copy.deepcopy(model).bfloat16() if low else model)
+
+    def on(given: Any) -> Any:
+        return call_of(compiled, in_bf16(given) if low else given)()
+
+    run = call_of(compiled, in_bf16(inputs) if low else inputs)
     try:
         run()
     except Exception as error:  # the compiler raises what any of its parts raises
@@ -31,4 +37,4 @@ def ready(model: nn.Module, inputs: Any, how: How) -> Prepared:
             f"{type(model).__name__} cannot be compiled: "
             f"{reason[0] if reason else type(error).__name__}; measure with runtime='eager'"
         ) from error
-    return Prepared(model, run, "compile", how.precision)
+    return Prepared(model, run, "compile", how.precision, on=on)

@@ -7,7 +7,7 @@ would be served, where autocast would cast the weights anew in every forward.
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,10 +22,10 @@ PACKAGE = "torch"
 
 def ready(model: nn.Module, inputs: Any, how: How) -> Prepared:
     """The model itself, or its copy in bfloat16. Raises: ValueError where that does not run."""
-    made = Prepared(model, call_of(model, inputs), "eager", how.precision)
     if how.precision == "fp32":
-        return made
-    run = call_of(*in_bf16(model, inputs))
+        return Prepared(model, call_of(model, inputs), on=partial(_called, model))
+    cast = copy.deepcopy(model).bfloat16()
+    run = call_of(cast, in_bf16(inputs))
     try:
         with torch.inference_mode():
             run()
@@ -34,13 +34,17 @@ def ready(model: nn.Module, inputs: Any, how: How) -> Prepared:
             f"{type(model).__name__} does not run when cast to bfloat16: "
             f"{str(error).splitlines()[0]}; measure with precision='fp32'"
         ) from error
-    return replace(made, run=run)
+    return Prepared(model, run, "eager", "bf16", on=lambda given: _called(cast, in_bf16(given)))
 
 
-def in_bf16(model: nn.Module, inputs: Any) -> tuple[nn.Module, Any]:
-    """A copy of a model and its inputs, all that is floating point in bfloat16."""
+def _called(model: nn.Module, inputs: Any) -> Any:
+    return call_of(model, inputs)()
+
+
+def in_bf16(inputs: Any) -> Any:
+    """Inputs with all that is floating point in bfloat16."""
 
     def cast(tensor: Tensor) -> Tensor:
         return tensor.bfloat16() if tensor.is_floating_point() else tensor
 
-    return copy.deepcopy(model).bfloat16(), pytree.tree_map_only(Tensor, cast, inputs)
+    return pytree.tree_map_only(Tensor, cast, inputs)

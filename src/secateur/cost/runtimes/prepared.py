@@ -34,7 +34,8 @@ class Prepared:
     """A model and one forward of it in a runtime.
 
     own_times: where the runtime tells, what measures the milliseconds of each module in a forward.
-    repeats: forwards that last long enough to be timed, known of one that is warm.
+    repeats: forwards that last long enough to be timed, known of one that is warm. on: the forward
+    on other inputs of the same shapes.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class Prepared:
     precision: str = "fp32"
     own_times: Callable[[], dict[str, float]] | None = None
     repeats: int | None = None
+    on: Callable[[Any], Any] | None = None
 
 
 def prepare(
