@@ -60,7 +60,7 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_search_begins_with_the_line_and_keeps_every_plan(six: Path) -> None:
     found = read_found(six)
     assert [trial.number for trial in found.trials] == list(range(6))
-    assert [trial.choice.share for trial in found.line] == [0.8, 0.1]
+    assert [trial.choice.share for trial in found.line] == [0.8, 0.133333]
     assert all(trial.choice.words == "l2, uniform, one shot, lr 0.05" for trial in found.line)
     graph = trace(trained(), torch.zeros(2, 6))
     for trial in found.trials:
@@ -168,7 +168,7 @@ def test_what_fails_is_told_and_is_not_the_end(tmp_path: Path) -> None:
     found = searched(tmp_path, 3, space=space, validate=validate)
     assert [trial.state for trial in found.trials] == ["failed", "complete", "failed"]
     assert found.trials[0].reason == "KeyError: 'a mistake in the metric'"
-    assert found.trials[2].reason.startswith("BudgetError: macs=0.001% cannot be met")
+    assert found.trials[2].reason.startswith("BudgetError: macs=0.0013% cannot be met")
 
 
 def test_a_search_in_which_everything_fails_ends(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from secateur.core.lookup import find
 
 ONE_SHOT, ITERATIVE = "one_shot", "iterative"
 SCHEDULES = (ONE_SHOT, ITERATIVE)
+ROOM = 0.75
+"""How far below the line the search may go, as a share of the line's last point."""
 PLAIN = "fp32"
 """The precision of a model that is left as it was trained."""
 
@@ -121,12 +123,13 @@ class Space:
         return Choice(**{"lr": lr, **plain, **chosen})
 
     def line_shares(self) -> tuple[float, ...]:
-        """Shares of the plain trials, even, the largest first.
+        """Shares of the plain trials, even, the largest first; the search may go below the last.
 
-        >>> Space(shares=(0.2, 0.8), line=4).line_shares()
+        >>> Space(shares=(0.15, 0.8), line=4).line_shares()
         (0.8, 0.6, 0.4, 0.2)
         """
         low, high = self.shares
+        low = min(low / ROOM, (low + high) / 2)  # a point at the bound could hardly be beaten
         steps = max(self.line - 1, 1)
         return tuple(round(high - (high - low) * k / steps, 6) for k in range(self.line))
 
