@@ -168,20 +168,24 @@ def best_within(pruning: Pruning, way: str, share: float) -> Candidate:
     Each way has budgets to turn, of predicted milliseconds or of multiply-accumulates; of several
     kinds of widths ours takes what the sensitivities price least, aligned uniform the most MACs.
     """
-    found = [to_latency(pruning.task, make, share) for make in _makers(pruning, way)]
+    tried = [to_latency(pruning.task, make, share) for make in _makers(pruning, way)]
+    found = [one for one in tried if one is not None]
     met = [one for one in found if one.share <= share] or found
     if way == "knapsack":
         return min(met, key=lambda one: pruning.sensitivities.price(kept_of(one.plan)))
     return max(met, key=lambda one: one.plan.after.macs)
 
 
-def to_latency(task: Task, make: Maker, share: float) -> Candidate:
+def to_latency(task: Task, make: Maker, share: float) -> Candidate | None:
     """What comes nearest to a share of the dense latency: the budget is turned until a measured
-    candidate is within `CLOSE` below it, or there are `TRIES`."""
+    candidate is within `CLOSE` below it, or there are `TRIES`. None where no plan is so quick."""
     low, high, budget = 0.0, 1.0, share
     found: list[tuple[float, Candidate]] = []
     for _ in range(TRIES):
-        plan = make(budget)
+        try:
+            plan = make(budget)
+        except sc.BudgetError:  # these widths cannot be so quick
+            break
         small = sc.cut(task.dense, plan)
         one = Candidate(plan, small, measure(task, small))
         gap = one.share / share - 1.0
@@ -191,7 +195,7 @@ def to_latency(task: Task, make: Maker, share: float) -> Candidate:
         low, high = (low, budget) if gap > 0 else (budget, high)
         turned = budget / (1.0 + gap) * (1.0 - CLOSE / 2)
         budget = turned if low < turned < high else (max(low, 0.02) + high) / 2
-    return min(found, key=lambda item: item[0])[1]
+    return min(found, key=lambda item: item[0])[1] if found else None
 
 
 def _makers(pruning: Pruning, way: str) -> list[Maker]:

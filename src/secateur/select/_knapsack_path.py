@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 Float64Array = NDArray[np.float64]
 
-STOPS = 64
+STOPS = 32
 """Counts of one group that are looked at; of more, multiples of eight before others."""
 AHEAD = (1, 2, 4, 8, 16)
 """How many stops at once a step may take, where a device's time moves in leaps."""
@@ -120,17 +120,22 @@ def _thinned(bundle: Bundle) -> list[int]:
     """Counts to stop at, descending: all that are allowed, or about `STOPS` of them."""
     allowed = [count for count in bundle.allowed if count >= bundle.asked] or [bundle.allowed[-1]]
     if len(allowed) > STOPS:
-        every = next(n for n in (2, 4, 8, 16, 32, 64, 128, 2**30) if bundle.size // n < STOPS)
+        every = next(n for n in (2, 4, 8, 16, 32, 64, 128, 2**30) if bundle.size // n <= STOPS)
         few = {count for count in allowed if count % every == 0}
         allowed = sorted(few | {allowed[0], allowed[-1]})
     return allowed[::-1]
 
 
 def descend(
-    problem: Problem, stairs: Sequence[Stairs], limits: Sequence[Limit], weights: Sequence[float]
+    problem: Problem,
+    stairs: Sequence[Stairs],
+    limits: Sequence[Limit],
+    weights: Sequence[float],
+    *,
+    only_until_met: bool = False,
 ) -> Path:
     """The path when the limits weigh as given; one that is met weighs nothing beside the others."""
-    return _Descent(problem, stairs, limits, weights).walk()
+    return _Descent(problem, stairs, limits, weights).walk(only_until_met=only_until_met)
 
 
 class _Descent:
@@ -151,8 +156,8 @@ class _Descent:
         self._stops = [0] * len(stairs)
         self._set_now(self._values(self._counts))
 
-    def walk(self) -> Path:
-        """Down to the last stop of all stairs."""
+    def walk(self, *, only_until_met: bool) -> Path:
+        """Down to the last stop of all stairs, or to where the budget is met."""
         steps: list[tuple[int, int]] = []
         removed: list[int] = []
         gone, met = 0, math.inf
@@ -170,6 +175,8 @@ class _Descent:
             removed.append(gone)
             if self._met and met == math.inf:
                 met = self._loss()
+                if only_until_met:
+                    break
             self._stale = self._active != before
         units = sum(each.removed[-1] for each in self._stairs)
         whole = sum(group.size for bundle in self._problem.bundles for group in bundle.groups)

@@ -44,9 +44,14 @@ def costed_ladder(problem: Problem) -> Callable[[float], dict[str, int]]:
     """
     stairs = stairs_of(problem)
     limits = (problem.budget or Budget.parse("macs=100%")).limits
-    paths = (descend(problem, stairs, limits, weights) for weights in _weights(len(limits)))
-    best = min(paths, key=lambda path: path.loss_when_met)
-    return lambda level: _counts(problem, stairs, best, level)
+    tried = _weights(len(limits))
+
+    def lost(weights: tuple[float, ...]) -> float:
+        return descend(problem, stairs, limits, weights, only_until_met=True).loss_when_met
+
+    best = tried[0] if len(tried) == 1 else min(tried, key=lost)
+    path = descend(problem, stairs, limits, best)
+    return lambda level: _counts(problem, stairs, path, level)
 
 
 def _counts(

@@ -223,8 +223,9 @@ def make_problem(
 def _check_measured(budget: Budget, dense: Cost) -> None:
     if any(limit.metric == "energy" for limit in budget.limits) and dense.energy_j is None:
         raise BudgetError(
-            f"budget {budget}: energy is not measured yet; budgets are latency (measured), params, "
-            "macs, size and memory (counted)"
+            f"budget {budget}: energy has to be measured on a device. plan_within() does that, "
+            "with watts=45 where the hardware counts none, and so does `secateur plan --watts 45`; "
+            "or budget what is counted: params, macs, size and memory"
         )
     if any(limit.metric == "latency" for limit in budget.limits) and dense.latency_ms is None:
         raise BudgetError(
