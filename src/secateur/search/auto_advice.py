@@ -39,6 +39,8 @@ class Ended:
         best, asked = best_of(self.history), self.settings.target
         if best is None and self.ending == MET:
             return f"met: the dense model is within {asked} as it is"
+        if self.ending == UNREACHABLE:
+            return f"not met ({self._why()}): nothing was cut; asked for was {asked}"
         if best is None or best.metric is None:
             found = f"no smaller model held the floor of {self.floor:.4g}"
             return f"not met ({self._why()}): {found}; asked for was {asked}"
