@@ -27,7 +27,7 @@ from secateur.cut.depth import keeping_places
 from secateur.graph import trace
 from secateur.graph.trace import ExampleInputs
 from secateur.search.timing import cache_folder
-from secateur.search.within import latency_limit, plan_within
+from secateur.search.within import is_measured, plan_within
 from secateur.select.plan import plan as make_plan
 from secateur.storage.huggingface import expressible
 
@@ -117,8 +117,8 @@ def _planned(
     budget: str | Budget | None,
     how: Mapping[str, Any],
 ) -> Plan:
-    """The plan; where the budget speaks of latency, after measuring."""
-    if budget is None or latency_limit(Budget.parse(budget)) is None:
+    """The plan; where the budget speaks of latency or energy, after measuring."""
+    if budget is None or not is_measured(budget):
         return make_plan(graph, scores, budget=budget, **how)
     cache = cache_folder()
     return plan_within(model, graph, scores, example_inputs, budget=budget, cache=cache, **how).plan

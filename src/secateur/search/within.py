@@ -10,19 +10,22 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from secateur.core.budget import Budget, Limit
+from secateur.core.budget import MEASURED, Budget, Limit
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
+from secateur.cost.energy import Energy
 from secateur.cost.latency import Latency, measure_latency
 from secateur.cost.runtimes.prepared import Prepared
 from secateur.cost.timed import TimedCosts
 from secateur.cut import cut
+from secateur.search.energy_within import energy_limit, plan_within_energy
 from secateur.search.liked_widths import ALIGNED, liked_width
 from secateur.search.timing import Device, time_device
 from secateur.select.constraints import Constraints
@@ -50,11 +53,18 @@ class Within:
     pruned: Latency
     predicted: float
     candidates: int = 1
+    energy: tuple[Energy, Energy] | None = None
+    """Of the dense and of the cut model, where the budget speaks of energy."""
 
     @property
     def share(self) -> float:
         """Measured latency of the cut model, as a share of the dense one's."""
         return self.pruned.median_ms / self.dense.median_ms
+
+
+def is_measured(budget: str | Budget) -> bool:
+    """Whether a budget speaks of what has to be measured on a device: latency or energy."""
+    return any(limit.metric in MEASURED for limit in Budget.parse(budget).limits)
 
 
 def latency_limit(budget: Budget) -> Limit | None:
@@ -72,6 +82,7 @@ def plan_within(
     device: Device | None = None,
     settings: Mapping[str, Any] | None = None,
     cache: Path | None = None,
+    watts: float | None = None,
     **options: Any,
 ) -> Within:
     """A plan whose cut model meets a latency when it is measured, and every other limit as well.
@@ -82,13 +93,28 @@ def plan_within(
     device: batch, threads and runtime; those of the example and of torch where None. cache: as for
     `time_device`. options: as for `plan`. The plan's costs hold the measured milliseconds.
 
+    An energy is a latency here too: joules are counted where the hardware counts, else they are
+    `watts` x measured time, and called an estimate.
+
     Raises: BudgetError when the budget cannot be met, naming the nearest that can; ValueError for a
-    budget without a latency.
+    budget without a latency or an energy, or an energy with neither a counter nor watts.
     """
     parsed, device = Budget.parse(budget), device or Device()
+    if energy_limit(parsed) is not None:
+        again = partial(
+            plan_within, model, graph, scores, example_inputs, device=device, settings=settings
+        )
+        return plan_within_energy(
+            lambda latency: again(budget=latency, cache=cache, **options),
+            model,
+            example_inputs,
+            budget=parsed,
+            device=device,
+            watts=watts,
+        )
     limit = latency_limit(parsed)
     if limit is None:
-        raise ValueError(f"budget {parsed} has no latency; write for example latency=50%")
+        raise ValueError(f"budget {parsed} has no latency or energy; write for example latency=50%")
     dense = _warm(device.prepare(model, example_inputs), example_inputs, device)
 
     def road(step: int) -> _Road:
