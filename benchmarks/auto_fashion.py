@@ -109,7 +109,7 @@ def _killed(case: Case) -> dict[str, Any]:
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
     code = process.wait()
-    finished = sorted(path.parent.name for path in folder.glob("steps/*/step.json"))
+    finished = sorted(path.parent.name for path in folder.glob("steps/[0-9]*/step.json"))
     return {
         "code": code,
         "finished": finished,

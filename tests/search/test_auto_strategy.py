@@ -96,6 +96,7 @@ def test_progress_is_that_of_the_limit_that_lags_behind():
         ({"max_drop": 0.1, "time_limit_s": 0.0}, "more than nothing"),
         ({"max_drop": 0.1, "ways": ()}, "at least one"),
         ({"max_drop": 0.1, "target": "macs"}, "not understood"),
+        ({"max_drop": 0.1, "target": "energy=50%"}, "ask for latency=50%"),
     ],
 )
 def test_settings_are_checked(wrong: dict[str, object], told: str):

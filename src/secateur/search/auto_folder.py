@@ -89,6 +89,8 @@ class AutoFolder:
             return
         before = json.loads(place.read_text(encoding="utf-8"))
         if before == told:
+            for half_written in (self.path / "steps").glob(".*"):  # by a run that was killed
+                shutil.rmtree(half_written, ignore_errors=True)
             return
         keys = [
             key for key, value in told["settings"].items() if before["settings"].get(key) != value

@@ -115,7 +115,11 @@ class AutoSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        Budget.parse(self.target)
+        if any(limit.metric == "energy" for limit in Budget.parse(self.target).limits):
+            raise ValueError(
+                f"target {self.target!r}: auto does not measure energy; where the power is about "
+                "the same, energy is time, so ask for latency=50%"
+            )
         if self.max_drop is None and self.floor is None:
             raise ValueError(
                 "say how much may be lost: max_drop=0.005 for half a point of accuracy, or floor=, "
