@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 
 from secateur.core.sensitivities import Curve, Sensitivities
 from secateur.report.explain import Width
+from secateur.report.sections import MANY_LAYERS, widths_figure
 from secateur.report.sensitivity_chart import most_sensitive, sensitivity_chart
 from secateur.report.standalone import standalone
 from secateur.report.widths_chart import widths_chart
@@ -70,3 +71,11 @@ def test_widths_before_and_after() -> None:
     assert "2 of them cut; the deepest cut is &lt;b&gt;" in svg
     assert "no layer" in widths_chart([])
     assert "none of them cut" in widths_chart(widths[1:2])
+
+
+def test_the_report_draws_many_layers_only() -> None:
+    layers = [Width(f"layer{k}", "Linear", 8, 8 - k % 2) for k in range(MANY_LAYERS)]
+    assert widths_figure(layers[1:]) is None
+    figure = widths_figure(layers)
+    assert figure is not None and "layer1: 8 to 7" in figure.drawing
+    assert figure.note.startswith("6 of 12 layers cut")

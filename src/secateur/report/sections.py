@@ -80,6 +80,9 @@ COLUMNS = (
 )
 
 
+MANY_LAYERS = 12
+
+
 def columns(result: Result) -> tuple[Column, ...]:
     """The columns in which at least one model has a figure."""
     return tuple(
@@ -168,8 +171,8 @@ def spread_figure(result: Result) -> Figure | None:
 
 
 def widths_figure(widths: Sequence[Width]) -> Figure | None:
-    """All layers in one picture; None where there is no layer."""
-    if not widths:
+    """All layers in one picture; None where the bars beside their names show as much."""
+    if len(widths) < MANY_LAYERS:
         return None
     cut = sum(width.after < width.before for width in widths)
     note = f"{cut} of {plural(len(widths), 'layer')} cut; a layer's name is under the pointer"
