@@ -75,8 +75,8 @@ def time_device(
 ) -> Timings:
     """What the modules of a model take on the device that it lies on.
 
-    ONNX Runtime says which node takes what; in `compile` and `openvino` whole models are measured,
-    and shared among the modules as in eager, which is less sure than what all take.
+    ONNX Runtime and OpenVINO say which node takes what; in `compile` whole models are measured, and
+    shared among the modules as in eager, which is less sure than what all take.
 
     widths: shares of every group that the timed models keep. multiple_of: of their layers' widths.
     cache: a folder in which timings are kept by model, device and conditions, and found again;

@@ -1,4 +1,4 @@
-"""What each module takes inside ONNX Runtime, by its own profile of the nodes that it runs.
+"""What each module takes inside a runtime of ONNX, by its own profile of the nodes that it runs.
 
 The nodes that run are not those of the file: they are fused, renamed, and moved to other layouts.
 A node that has weights belongs to the module whose weights they are, any other to the module that
@@ -10,45 +10,43 @@ from __future__ import annotations
 import re
 import statistics
 from ast import literal_eval
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 MAIN = frozenset(
     "Conv ConvTranspose Gemm MatMul FusedConv FusedGemm FusedMatMul QLinearConv QLinearMatMul "
-    "QGemm".split()
+    "QGemm Convolution GroupConvolution FullyConnected FullyConnectedQuantizedLegacy".split()
 )
-"""Operators that do the arithmetic, with which the runtime fuses what comes after."""
+"""Operators that do the arithmetic, with which a runtime fuses what comes after."""
+PASSES, FEWEST, SECONDS = 5, 2, 2.0
+"""Forwards to profile after the first, which is not counted; fewer where they are long."""
+Nodes = Sequence[tuple[str, str, float]]
+"""A forward: name, operator and milliseconds of each node that ran, in their order."""
 
 
 def module_times(
-    text: bytes, events: Sequence[Mapping[str, Any]], paths: Collection[str]
+    text: bytes, forwards: Sequence[Nodes], paths: Collection[str]
 ) -> dict[str, float]:
-    """Milliseconds of a forward by module path: the median of the profiled forwards but the first.
+    """Milliseconds of a forward by module path: the median of the forwards but the first.
 
-    text: the ONNX that torch exported. events: of ONNX Runtime's profile. paths: of the modules.
+    text: the ONNX that torch exported. paths: of the modules.
     """
     import onnx
 
     names = _Names(onnx.load_from_string(text).graph, paths)
-    forwards = list(_forwards(events, names))[1:]
-    found = dict.fromkeys(path for one in forwards for path in one)
-    return {path: statistics.median(one.get(path, 0.0) for one in forwards) for path in found}
+    late = [_by_module(nodes, names) for nodes in forwards[1:]]
+    found = dict.fromkeys(path for one in late for path in one)
+    return {path: statistics.median(one.get(path, 0.0) for one in late) for path in found}
 
 
-def _forwards(events: Sequence[Mapping[str, Any]], names: _Names) -> Iterator[dict[str, float]]:
-    """Milliseconds by path of each forward; a forward ends with the event of the whole model."""
+def _by_module(nodes: Nodes, names: _Names) -> dict[str, float]:
     own: dict[str, float] = {}
     last = ""
-    for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
-        if event["name"] == "model_run" and own:
-            yield own
-            own, last = {}, ""
-        elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            name = event["name"].removesuffix("_kernel_time")
-            last = names.module(name, str(event["args"].get("op_name")), last)
-            own[last] = own.get(last, 0.0) + event["dur"] / 1e3
-    yield own
+    for name, operator, ms in nodes:
+        last = names.module(name, operator, last)
+        own[last] = own.get(last, 0.0) + ms
+    return own
 
 
 class _Names:

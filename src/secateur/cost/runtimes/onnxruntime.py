@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,13 @@ from typing import Any
 from torch import nn
 
 from secateur.cost.runtimes.feeds import Feed, feed_of, feeds_of
-from secateur.cost.runtimes.node_times import module_times
+from secateur.cost.runtimes.node_times import FEWEST, PASSES, SECONDS, module_times
 from secateur.cost.runtimes.onnx_export import exported, input_names
 from secateur.cost.runtimes.onnx_int8 import quantized
 from secateur.cost.runtimes.prepared import How, Prepared
 
 PRECISIONS = ("fp32", "int8")
 PACKAGE = "onnxruntime"
-PASSES, FEWEST, SECONDS = 5, 2, 2.0
-"""Forwards that are profiled after the first, which is not counted; fewer where they are long."""
 
 
 def ready(model: nn.Module, inputs: Any, how: How) -> Prepared:
@@ -31,9 +30,15 @@ def ready(model: nn.Module, inputs: Any, how: How) -> Prepared:
     if how.precision == "int8":
         text = quantized(text, feeds_of(how.calibration or [inputs], names, like=inputs))
     feed = feed_of(inputs, names)
-    run = partial(_session(package, text, how.threads).run, None, feed)
-    own = partial(_own_times, package, text, feed, how.threads, model)
-    return Prepared(model, run, "onnxruntime", how.precision, own)
+    session = _session(package, text, how.threads)
+    return Prepared(
+        model,
+        partial(session.run, None, feed),
+        "onnxruntime",
+        how.precision,
+        on=lambda given: session.run(None, feed_of(given, names)),
+        own_times=partial(_own_times, package, text, feed, how.threads, model),
+    )
 
 
 def _session(package: Any, text: bytes, threads: int, profile: Path | None = None) -> Any:
@@ -59,7 +64,21 @@ def _own_times(
                 break
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
-    return module_times(text, events, [path for path, _ in model.named_modules()])
+    paths = [path for path, _ in model.named_modules()]
+    return module_times(text, list(_forwards(events)), paths)
+
+
+def _forwards(events: Sequence[Mapping[str, Any]]) -> Iterator[list[tuple[str, str, float]]]:
+    """Nodes of each forward of a profile, which ends where the next run of the model starts."""
+    nodes: list[tuple[str, str, float]] = []
+    for event in sorted(events, key=lambda event: (event["ts"], -event["dur"])):
+        if event["name"] == "model_run" and nodes:
+            yield nodes
+            nodes = []
+        elif event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            name, operator = event["name"].removesuffix("_kernel_time"), event["args"]["op_name"]
+            nodes.append((name, operator, event["dur"] / 1e3))
+    yield nodes
 
 
 def _package() -> Any:
