@@ -96,14 +96,16 @@ def _held(graph: Graph) -> Iterator[tuple[int, int]]:
 
 
 def _named(graph: Graph, parents: Collection[str]) -> Iterator[tuple[int, int]]:
-    """What an operator in the forward of a module with children reads is mostly a local name, and
-    stays while the next layer runs."""
+    """What joins in the forward of a module with children has local names, mostly, and stays while
+    the next layer runs: ``self.norm(changed + x)``."""
+    made = {value.storage for op in graph.ops for value in op.outputs}
     steps = enumerate(graph.ops)
     runs = [(module, list(own)) for module, own in groupby(steps, key=lambda item: item[1].module)]
     for (module, own), (layer, following) in pairwise(runs):
         if module in parents and layer not in parents:
-            for value in own[-1][1].inputs:
-                yield value.storage, following[-1][0]
+            joined = {value.storage for value in own[-1][1].inputs} & made
+            for storage in joined if len(joined) > 1 else ():
+                yield storage, following[-1][0]
 
 
 def _inputs(graph: Graph) -> Iterator[tuple[tuple[Dim, ...], int]]:
