@@ -9,7 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MEASURING = ("latency_batch", "threads", "runtime", "latency_precision", "baseline")
+MEASURING = (
+    "latency_batch",
+    "threads",
+    "runtime",
+    "latency_precision",
+    "price_per_hour",
+    "baseline",
+)
 """Settings that no stage of the pruned model depends on."""
 SHOWING = ("checkpoint_every", "progress")
 """Settings of a training that change nothing about its numbers."""

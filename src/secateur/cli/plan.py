@@ -41,10 +41,11 @@ SHOWN_GROUPS = 40
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan. path: where it was written, None where nothing was."""
+    """A plan. path: where it was written, None where nothing was. lines: what else is told."""
 
     plan: Plan
     path: Path | None
+    lines: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The plan and its hash."""
@@ -59,6 +60,7 @@ class Planned:
         if self.plan.axes or not self.plan.removed:
             parts += ["", widths_table(self.plan)]
         parts += [f"note: {note}" for note in self.plan.notes]
+        parts += self.lines
         parts += ["", f"plan {self.plan.hash[:12]}" + (f" in {self.path}" if self.path else "")]
         console.print(Stacked(*parts))
 
@@ -82,12 +84,25 @@ def make_plan(settings: PlanSettings) -> Planned:
         scores,
         seed=settings.seed,
         device=settings.served,
+        watts=settings.watts,
         sensitivities=known,
     )
+    lines = _priced(settings, loaded, plan)
     if settings.dry_run:
-        return Planned(plan, None)
+        return Planned(plan, None, lines)
     plan.save(settings.out)
-    return Planned(plan, settings.out)
+    return Planned(plan, settings.out, lines)
+
+
+def _priced(settings: PlanSettings, loaded: LoadedModel, plan: Plan) -> tuple[str, ...]:
+    """What a million requests cost, where a price is given."""
+    if settings.price_per_hour is None:
+        return ()
+    from secateur.cli.serving_words import planned_serving
+
+    device, price = settings.served, settings.price_per_hour
+    example = loaded.example_inputs
+    return (planned_serving(loaded.model, plan, example, device=device, price_per_hour=price),)
 
 
 def trace_model(loaded: LoadedModel, *, huggingface: bool) -> Graph:
@@ -138,16 +153,17 @@ def plan_model(
     *,
     seed: int,
     device: Device | None = None,
+    watts: float | None = None,
     sensitivities: Sensitivities | None = None,
 ) -> Plan:
-    """The plan that the settings ask for; where they ask for a latency, it is measured.
+    """The plan that the settings ask for; a latency or an energy in it is measured.
 
     Raises: BudgetError, ValueError.
     """
     from secateur.search.timing import Device, cache_folder
-    from secateur.search.within import latency_limit, plan_within
+    from secateur.search.within import is_measured, plan_within
 
-    if cutting.budget is None or latency_limit(Budget.parse(cutting.budget)) is None:
+    if cutting.budget is None or not is_measured(cutting.budget):
         return plan_units(cutting, graph, scores, seed=seed, sensitivities=sensitivities)
     say("measuring the device, then candidates on it")
     device, rules = device or Device(), cutting.select
@@ -161,6 +177,7 @@ def plan_model(
         device=device,
         settings={"criterion": cutting.criterion, "seed": seed},
         cache=cache_folder(),
+        watts=watts,
         constraints=rules,
         sensitivities=sensitivities,
     )
@@ -208,6 +225,10 @@ def cost_table(plan: Plan) -> Table:
     if before.latency_ms is not None and after.latency_ms is not None:
         times = (before.latency_ms, after.latency_ms)
         rows.add_row("latency", *(f"{ms:.3g} ms" for ms in times), change(times[1], times[0]))
+    if before.energy_j is not None and after.energy_j is not None:
+        joules = (before.energy_j, after.energy_j)
+        name = "energy, estimated" if "watts" in plan.settings else "energy"
+        rows.add_row(name, *(f"{j:.3g} J" for j in joules), change(joules[1], joules[0]))
     return rows
 
 

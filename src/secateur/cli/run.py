@@ -8,7 +8,7 @@ where it stopped.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -74,9 +74,8 @@ def _dry(settings: RunSettings) -> Planned:
     subject, seed = fetch_subject(settings), settings.seed
     scores = score_units(first.prune, subject.loaded, subject.graph, subject.data, seed=seed)
     loaded, graph = subject.loaded, subject.graph
-    return Planned(
-        plan_model(first.prune, loaded, graph, scores, seed=seed, device=settings.served), None
-    )
+    how: dict[str, Any] = {"seed": seed, "device": settings.served, "watts": settings.watts}
+    return Planned(plan_model(first.prune, loaded, graph, scores, **how), None)
 
 
 def _summed_up(subject: Subject, directory: RunDirectory, road: Walked) -> Proof | None:
@@ -116,7 +115,7 @@ def _measured(subject: Subject, roads: Sequence[Walked], proof: Proof | None) ->
         ),
         settings={**pruned.plan.settings, **_listed(settings)},
         seed=settings.seed,
-        warnings=(*pruned.notes, *_about_zeros(rows[PRUNED])),
+        warnings=(*pruned.notes, *_about_zeros(rows[PRUNED]), *_priced(settings, rows)),
     )
 
 
@@ -147,6 +146,19 @@ def _rows(subject: Subject, roads: Sequence[Walked]) -> dict[str, ModelRow]:
         )
         for name, model in models.items()
     }
+
+
+def _priced(settings: RunSettings, rows: Mapping[str, ModelRow]) -> list[str]:
+    """What a million requests cost, where a price is given."""
+    dense, pruned = rows["dense"].latency, rows[PRUNED].latency
+    if settings.price_per_hour is None or dense is None or pruned is None:
+        return []
+    from secateur.cli.serving_words import serving_line
+
+    price = settings.price_per_hour
+    line = serving_line(dense.median_ms, pruned.median_ms, batch=dense.batch, price_per_hour=price)
+    say(line)
+    return [line[0].upper() + line[1:] + "."]
 
 
 def _curve(road: Walked) -> Curve | None:

@@ -50,12 +50,14 @@ class InspectSettings(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
-    """How a latency is measured."""
+    """How a latency is measured, and what time is worth."""
 
     latency_batch: int | None = flag(None, "batch of the latency, by default the example's")
     threads: int | None = flag(None, "threads of the latency, by default torch's choice")
     runtime: str = flag("eager", "of the latency: eager, compile, onnxruntime, openvino")
     latency_precision: str = flag("fp32", "of the latency: fp32, bf16, int8, as the runtime has")
+    watts: float | None = flag(None, "that the device draws, where it counts no energy itself")
+    price_per_hour: float | None = flag(None, "of the machine; a million requests are priced")
 
     @property
     def served(self) -> Device:

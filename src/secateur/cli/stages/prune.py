@@ -154,6 +154,7 @@ class _Cutting:
                 self.scored(),
                 seed=seed,
                 device=run.served,
+                watts=run.watts,
             ),
             write=lambda plan: plan.save(path),
             read=lambda: Plan.load(path),
