@@ -191,14 +191,14 @@ def page(found: Found, judged: Mapping[str, Any]) -> str:
 
 def verdicts(found: Found, figures: Mapping[str, Any]) -> list[str]:
     """What may be said of front and line."""
-    line, front = found.line, found.found
+    line, front = found.line, found.front
     names = ("validation accuracy and MACs", "test accuracy and MACs", "test accuracy and latency")
     ways = (
         (found.goals, lambda t: t.point),
         (TESTED, lambda t: (figures[str(t.number)]["test"], t.costs["macs"])),
         (TIMED, lambda t: (figures[str(t.number)]["test"], share_of_time(t, figures))),
     )
-    said = [f"The front has **{len(found.front)} points**, {len(front)} of them off the line."]
+    said = [f"The front has **{len(front)} points**, {len(found.found)} of them off the line."]
     for name, (goals, point) in zip(names, ways, strict=True):
         points, others = [point(t) for t in front], [point(t) for t in line]
         count = len(beaten(others, by=points, goals=goals))
