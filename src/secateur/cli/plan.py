@@ -160,11 +160,13 @@ def plan_model(
 
     Raises: BudgetError, ValueError.
     """
+    from secateur.search.energy_within import check_energy
     from secateur.search.timing import Device, cache_folder
     from secateur.search.within import is_measured, plan_within
 
     if cutting.budget is None or not is_measured(cutting.budget):
         return plan_units(cutting, graph, scores, seed=seed, sensitivities=sensitivities)
+    check_energy(cutting.budget, loaded.model, watts=watts)
     say("measuring the device, then candidates on it")
     device, rules = device or Device(), cutting.select
     tell_reachable(loaded, graph, budget=cutting.budget, rules=rules, device=device)

@@ -33,6 +33,12 @@ def energy_limit(budget: Budget) -> Limit | None:
     return next((limit for limit in budget.limits if limit.metric == "energy"), None)
 
 
+def check_energy(budget: str | Budget, model: nn.Module, *, watts: float | None) -> None:
+    """Before minutes of measuring. Raises: ValueError for an energy that nothing can tell here."""
+    if watts is None and energy_limit(Budget.parse(budget)) is not None:
+        needed_counter(device_of(model))
+
+
 def plan_within_energy(
     within_latency: Callable[[Budget], Within],
     model: nn.Module,
@@ -50,8 +56,7 @@ def plan_within_energy(
     """
     limit = energy_limit(budget)
     assert limit is not None
-    if watts is None:
-        needed_counter(device_of(model))  # before minutes of measuring
+    check_energy(budget, model, watts=watts)
     share, latency_share = _shares(limit, budget, model, example_inputs, device, watts)
     others = tuple(one for one in budget.limits if one.metric not in ("latency", "energy"))
     asked, tried = min(share, latency_share), []
