@@ -40,7 +40,7 @@ RUNS = ROOT / "runs" / "int8_fashion"
 RESULTS = ROOT / "benchmarks" / "results" / "int8"
 TIMES_FASTER = 13.0
 """Three more than what is to be shown, for the noise of the machine."""
-EPOCHS = 4
+EPOCHS = 10
 CALIBRATION = 512
 ROUNDS = 60
 FORMS = (
