@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from environment import environment
-from latency_budgets import MODELS, build
+from latency_budgets import build
 
 import secateur as sc
 from secateur.core.atomic import write_text
@@ -26,6 +26,7 @@ from secateur.cost.peak_memory import measure_peak_memory
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "memory"
+MODELS = ("resnet50", "mobilenet_v3_large", "efficientnet_lite0", "vit_b_16", "minilm")
 BUDGETS = (None, "macs=50%", "memory=70%")
 MIB = 2.0**20
 
