@@ -110,10 +110,11 @@ def _killed(case: Case) -> dict[str, Any]:
     os.kill(process.pid, signal.SIGKILL)
     code = process.wait()
     finished = sorted(path.parent.name for path in folder.glob("steps/[0-9]*/step.json"))
+    best = folder / "best.json"
     return {
         "code": code,
         "finished": finished,
-        "best": json.loads((folder / "best.json").read_text()),
+        "best": json.loads(best.read_text("utf-8")) if best.is_file() else None,
     }
 
 

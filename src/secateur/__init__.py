@@ -29,6 +29,9 @@ from secateur.core.errors import (
 from secateur.core.graph import Graph, Group
 from secateur.core.plan import Plan
 from secateur.core.proof import Proof
+from secateur.core.sensitivities import Sensitivities
+from secateur.cost.latency import measure_latency
+from secateur.cost.peak_memory import measure_peak_memory
 from secateur.cost.timed import TimedCosts, Timings
 from secateur.criteria.score import score
 from secateur.cut import cut, cut_, verify
@@ -36,7 +39,11 @@ from secateur.graph import trace
 from secateur.masks import MaskPlan, fold_, mask_
 from secateur.oneshot import reconstruct_
 from secateur.pipeline import PruneResult, prune
-from secateur.search.timing import time_device
+from secateur.search.auto import auto
+from secateur.search.auto_result import AutoResult
+from secateur.search.auto_values import AutoData
+from secateur.search.sensitivity import measure_sensitivities
+from secateur.search.timing import Device, time_device
 from secateur.search.within import plan_within
 from secateur.select.plan import plan
 from secateur.storage import load, save
@@ -52,10 +59,13 @@ from secateur.train import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoData",
+    "AutoResult",
     "Budget",
     "BudgetError",
     "Cost",
     "CutError",
+    "Device",
     "FinetuneSettings",
     "GradualSettings",
     "Graph",
@@ -68,12 +78,14 @@ __all__ = [
     "PruneResult",
     "ScoreError",
     "SecateurError",
+    "Sensitivities",
     "StorageError",
     "TimedCosts",
     "Timings",
     "TraceError",
     "TrainError",
     "UnsupportedOpError",
+    "auto",
     "cut",
     "cut_",
     "distilled",
@@ -81,6 +93,9 @@ __all__ = [
     "fold_",
     "load",
     "mask_",
+    "measure_latency",
+    "measure_peak_memory",
+    "measure_sensitivities",
     "plan",
     "plan_within",
     "prune",

@@ -20,6 +20,8 @@ RULES = {
     "multiple_of": "of this the widths of layers are multiples, or a group stays whole",
 }
 PER_CENT = 100.0
+RAW = ("output_error", "taylor")
+"""Criteria whose scores are of one measure for all groups."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,7 @@ class AutoRunSettings(Serving, Source):
     precision: str = flag("float32", "of the recoveries' computation, under autocast")
     distil: bool = flag(True, "follow the dense model in recoveries")
     batch_size: int = flag(64, "of training and evaluation")
-    criterion: str = flag("taylor", "what makes a unit important")
+    criterion: str = flag("output_error", "what makes a unit important")
     selector: str = flag("global", "how what goes is spread over the groups")
     calibration: int = flag(1024, "samples of the training data for scores and fitted weights")
     select: Constraints = section(Constraints, help=RULES)
@@ -66,8 +68,8 @@ class AutoRunSettings(Serving, Source):
 
     @property
     def normalise(self) -> Literal["none", "mean"]:
-        """Changes of the loss can be compared between groups as they are."""
-        return "none" if self.criterion == "taylor" else "mean"
+        """What scores are divided by before groups are compared."""
+        return "none" if self.criterion in RAW else "mean"
 
     @property
     def limits(self) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Way:
         return f"{self.criterion}, {self.selector}"
 
 
-WAYS = (Way("taylor", "global", "none"), Way("l2"))
+WAYS = (Way("output_error", "global", "none"), Way("l2"))
 TRAINING = FinetuneSettings(
     optimizer="adamw", weight_decay=0.01, schedule="one_cycle", clip_norm=1.0, checkpoint_every=50
 )
