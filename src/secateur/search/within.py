@@ -23,7 +23,7 @@ from secateur.core.plan import Plan, Scores
 from secateur.cost.energy import Energy
 from secateur.cost.latency import Latency, measure_latency
 from secateur.cost.runtimes.prepared import Prepared
-from secateur.cost.timed import TimedCosts
+from secateur.cost.timed import TimedCosts, Timings
 from secateur.cut import cut
 from secateur.search.energy_within import energy_limit, plan_within_energy
 from secateur.search.liked_widths import ALIGNED, liked_width
@@ -93,19 +93,17 @@ def plan_within(
     device: batch, threads and runtime; those of the example and of torch where None. cache: as for
     `time_device`. options: as for `plan`. The plan's costs hold the measured milliseconds.
 
-    An energy is a latency here too: joules are counted where the hardware counts, else they are
-    `watts` x measured time, and called an estimate.
+    Energy is a latency here: joules as the hardware counts them, else `watts` x measured time.
 
     Raises: BudgetError when the budget cannot be met, naming the nearest that can; ValueError for a
     budget without a latency or an energy, or an energy with neither a counter nor watts.
     """
     parsed, device = Budget.parse(budget), device or Device()
+    timed: dict[str, Any] = {"device": device, "cache": cache}
     if energy_limit(parsed) is not None:
-        again = partial(
-            plan_within, model, graph, scores, example_inputs, device=device, settings=settings
-        )
+        again = partial(plan_within, model, graph, scores, example_inputs, settings=settings)
         return plan_within_energy(
-            lambda latency: again(budget=latency, cache=cache, **options),
+            lambda latency: again(budget=latency, **timed, **options),
             model,
             example_inputs,
             budget=parsed,
@@ -116,26 +114,22 @@ def plan_within(
     if limit is None:
         raise ValueError(f"budget {parsed} has no latency or energy; write for example latency=50%")
     dense = _warm(device.prepare(model, example_inputs), example_inputs, device)
+    judged = partial(_measured, dense, example_inputs=example_inputs, device=device, limit=limit)
 
     def road(step: int) -> _Road:
         how = options if step == asked else {**options, "multiple_of": step}
-        timings = time_device(
-            model, graph, example_inputs, device=device, cache=cache, multiple_of=step
+        timings = time_device(model, graph, example_inputs, multiple_of=step, **timed)
+        planned = partial(plan, graph, scores, budget=parsed, settings=settings, **how)
+        return _Road(
+            lambda costs: judged(planned(costs=costs)), partial(_timed_costs, graph, timings), limit
         )
-
-        def candidate(correction: float) -> Within:
-            costs = TimedCosts(graph, timings, correction=correction)
-            made = plan(graph, scores, budget=parsed, costs=costs, settings=settings, **how)
-            return _measured(dense, made, example_inputs, device, limit)
-
-        return _Road(candidate, limit)
 
     rules = options.get("constraints") or Constraints()
     asked: int = options.get("multiple_of") or rules.multiple_of
     steps = [asked]
     if asked == 1:
-        liked = liked_width(model, graph, example_inputs, device=device, cache=cache)
-        steps = [1, ALIGNED] if liked == 1 else [ALIGNED, 1]
+        liked = liked_width(model, graph, example_inputs, **timed)
+        steps = sorted((1, ALIGNED), key=lambda step: step != liked)
     return _chosen(_walked(road, steps), limit)
 
 
@@ -171,12 +165,21 @@ def _chosen(found: Sequence[tuple[float, Within]], limit: Limit) -> Within:
     return replace(best, candidates=len(found))
 
 
+def _timed_costs(graph: Graph, timings: Timings, correction: float) -> TimedCosts:
+    return TimedCosts(graph, timings, correction=correction)
+
+
 class _Road:
     """Candidates of one kind of widths, each mended by the one before. found: by how much of the
     limit each was above it (negative: below), and the candidate."""
 
-    def __init__(self, candidate: Callable[[float], Within], limit: Limit) -> None:
-        self._candidate, self._limit = candidate, limit
+    def __init__(
+        self,
+        candidate: Callable[[TimedCosts], Within],
+        timed: Callable[[float], TimedCosts],
+        limit: Limit,
+    ) -> None:
+        self._candidate, self._timed, self._limit = candidate, timed, limit
         self._corrections = _Corrections()
         self.found: list[tuple[float, Within]] = []
 
@@ -187,7 +190,7 @@ class _Road:
 
     def walk(self) -> None:
         """One candidate more. Raises: BudgetError where the rules allow none."""
-        one = self._candidate(self._corrections.now)
+        one = self._candidate(self._timed(self._corrections.now))
         gap = _gap(self._limit, one)
         self.found.append((gap, one))
         self._corrections.learn(one.share / one.predicted, over=gap > 0.0)
