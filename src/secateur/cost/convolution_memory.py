@@ -82,7 +82,8 @@ class ConvolutionMemory:
         rows, filled = c_in, -(-channels[:2] // LANES) * LANES
         wide_in, wide_out = filled
         if self._grouped:
-            groups = channels[2] // channels[3]
+            # prices are asked for widths of nothing too
+            groups = np.maximum(channels[2] // np.maximum(channels[3], 1), 1)
             rows, per_out = c_in // groups, c_out // groups
             whole = (rows % LANES == 0) & (per_out % LANES == 0)
             laid = (groups == 1) | whole | ((rows == 1) & (per_out == 1))
