@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
 from torch import nn
 
 from secateur.cli.run_directory import StageFolder
@@ -21,6 +20,7 @@ from secateur.core.atomic import write_text
 from secateur.core.copies import copied
 from secateur.core.plan import Plan
 from secateur.cut.compose import compose
+from secateur.cut.layout import lay_out_like_
 from secateur.masks import MaskPlan, fold_
 from secateur.report.evaluate import evaluate
 from secateur.report.row import ModelRow
@@ -96,10 +96,7 @@ def read_model(folder: StageFolder, subject: Subject) -> nn.Module:
     """The model that a stage saved, its zeros plain, in the layout of the dense one."""
     dense = subject.loaded.model
     model = load(folder.model, lambda: copied(dense)).to(next(dense.parameters()).device)
-    layouts = {name for name, p in dense.named_parameters() if _is_channels_last(p)}
-    for name, parameter in model.named_parameters():
-        if name in layouts:
-            parameter.data = parameter.data.to(memory_format=torch.channels_last)
+    lay_out_like_(dense, model)
     return model
 
 
@@ -118,9 +115,3 @@ def row_of(place: Place, plan: Plan) -> ModelRow:
     )
     write_text(path, json.dumps(row.to_json(), indent=1) + "\n")
     return row
-
-
-def _is_channels_last(parameter: nn.Parameter) -> bool:
-    if parameter.ndim != 4 or parameter.is_contiguous():
-        return False
-    return parameter.is_contiguous(memory_format=torch.channels_last)

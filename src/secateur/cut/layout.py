@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
@@ -22,6 +22,14 @@ def laid_out_like(large: Tensor, small: Tensor) -> Tensor:
         return small
     out = torch.empty_like(small, memory_format=last)
     return out.copy_(small)
+
+
+def lay_out_like_(large: nn.Module, small: nn.Module) -> None:
+    """Every parameter of a model in the layout that the one it was cut from has."""
+    before = dict(large.named_parameters())
+    for name, parameter in small.named_parameters():
+        if name in before:
+            parameter.data = laid_out_like(before[name], parameter.data)
 
 
 def _strides(tensor: Tensor, layout: torch.memory_format) -> tuple[int, ...]:

@@ -30,6 +30,7 @@ from secateur.core.copies import copied
 from secateur.core.errors import StorageError
 from secateur.core.fingerprint import fingerprint, named_tensors
 from secateur.core.plan import Plan
+from secateur.cut.layout import lay_out_like_
 from secateur.search.auto_values import AutoSettings, AutoStep
 from secateur.storage import load, save
 from secateur.storage.layout import PLAN
@@ -162,10 +163,7 @@ class AutoFolder:
     def load(self, folder: Path) -> tuple[nn.Module, Plan | None]:
         """A saved model, where the dense one lies and in its layout."""
         model = load(folder, lambda: copied(self.dense))
-        layouts = {name for name, p in self.dense.named_parameters() if _is_channels_last(p)}
-        for name, parameter in model.named_parameters():
-            if name in layouts:
-                parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        lay_out_like_(self.dense, model)
         plan = folder / PLAN
         device = next((p.device for p in self.dense.parameters()), torch.device("cpu"))
         return model.to(device), Plan.load(plan) if plan.is_file() else None
@@ -178,9 +176,3 @@ def _digest(model: nn.Module) -> str:
         numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
         digest.update(numbers.numpy().tobytes())
     return digest.hexdigest()
-
-
-def _is_channels_last(parameter: nn.Parameter) -> bool:
-    if parameter.ndim != 4 or parameter.is_contiguous():
-        return False
-    return parameter.is_contiguous(memory_format=torch.channels_last)
