@@ -1,0 +1,103 @@
+"""A world of the processes of a torch process group: gloo on the CPU, NCCL on GPUs.
+
+Sums are torch's all-reduce, whose result has the same bits on every rank. Plain values travel as
+JSON, never as pickles. What is sent is counted, so that it can be reported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from secateur.core.errors import EngineError
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Traffic:
+    """calls: how many times all ranks met. payload_bytes: of this rank's part in them, before
+    whatever algorithm carries it."""
+
+    calls: int = 0
+    payload_bytes: int = 0
+
+    def count_(self, size_bytes: int) -> None:
+        """One more meeting."""
+        self.calls += 1
+        self.payload_bytes += size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessGroup:
+    """The world of a torch process group; None for that of all processes."""
+
+    group: dist.ProcessGroup | None = None
+    traffic: Traffic = field(default_factory=Traffic)
+
+    @property
+    def rank(self) -> int:
+        """Of this process within the group."""
+        return dist.get_rank(self.group)
+
+    @property
+    def size(self) -> int:
+        """Processes of the group."""
+        return dist.get_world_size(self.group)
+
+    def sum_(self, tensors: Sequence[Tensor], *, what: str) -> None:
+        """See `World`. Raises: EngineError when a rank is gone or does not come."""
+        for tensor in tensors:
+            self.traffic.count_(tensor.numel() * tensor.element_size())
+            dense = tensor if tensor.is_contiguous() else tensor.contiguous()
+            self._met(lambda dense=dense: dist.all_reduce(dense, group=self.group), what)
+            if dense is not tensor:
+                tensor.copy_(dense)
+
+    def gather(self, value: T, *, what: str) -> list[T]:
+        """See `World`. Raises: EngineError."""
+        body = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+        body = body.to(self._device)
+        lengths = torch.zeros(self.size, dtype=torch.int64, device=self._device)
+        lengths[self.rank] = len(body)
+        self.sum_([lengths], what=what)
+        longest = int(lengths.max())
+        padded = torch.zeros(longest, dtype=torch.uint8, device=self._device)
+        padded[: len(body)] = body
+        parts = [torch.empty_like(padded) for _ in range(self.size)]
+        self.traffic.count_(longest)
+        self._met(lambda: dist.all_gather(parts, padded, group=self.group), what)
+        texts = (part[:length] for part, length in zip(parts, lengths.tolist(), strict=True))
+        return [json.loads(text.cpu().numpy().tobytes()) for text in texts]
+
+    def first(self, value: T, *, what: str) -> T:
+        """See `World`. Raises: EngineError."""
+        return self.gather(value if self.rank == 0 else None, what=what)[0]  # type: ignore[return-value]
+
+    def wait(self, *, what: str) -> None:
+        """See `World`. Raises: EngineError."""
+        self.gather(None, what=what)
+
+    @property
+    def _device(self) -> torch.device:
+        """Where tensors must lie to be sent."""
+        if dist.get_backend(self.group) == "nccl":
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("cpu")
+
+    def _met(self, meet: object, what: str) -> None:
+        assert callable(meet)
+        try:
+            meet()
+        except RuntimeError as error:
+            raise EngineError(
+                f"rank {self.rank} of {self.size} could not agree with the others on {what}: "
+                f"{error}. A rank has ended or does not answer; look at the other ranks' messages, "
+                "and start the same command again: it goes on from the last checkpoint"
+            ) from error
