@@ -7,15 +7,16 @@ JSON, never as pickles. What is sent is counted, so that it can be reported.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from secateur.core.errors import EngineError
+from secateur.core.shards import Part
 
 T = TypeVar("T")
 
@@ -83,6 +84,18 @@ class ProcessGroup:
     def wait(self, *, what: str) -> None:
         """See `World`. Raises: EngineError."""
         self.gather(None, what=what)
+
+    def settle_(self, model: nn.Module) -> None:
+        """See `core.shards.ShardedWorld`."""
+        from secateur.engines.shards import settle_
+
+        settle_(model)
+
+    def parts(self, tensors: Mapping[str, Tensor]) -> dict[str, Part]:
+        """See `core.shards.ShardedWorld`. Raises: EngineError."""
+        from secateur.engines.shards import parts_of
+
+        return parts_of(tensors, self)
 
     @property
     def _device(self) -> torch.device:
