@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -72,6 +72,7 @@ class Part:
     counted: bool = True
 
 
+@runtime_checkable
 class ShardedWorld(World, Protocol):
     """A world whose ranks may each hold a part of every parameter."""
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
 T = TypeVar("T")
 
 
+@runtime_checkable
 class World(Protocol):
     """rank: of this process, from 0. size: how many there are."""
 
