@@ -83,8 +83,7 @@ class Source:
         if self.signed:
             np.negative(magnitudes, out=magnitudes, where=bits < 0)
         if kept is not None:
-            lowest = np.iinfo(bits.dtype).min if self.signed else LOWEST
-            magnitudes[~kept.cpu().numpy()] = lowest
+            magnitudes[~kept.cpu().numpy()] = lowest_key(self.dtype, signed=self.signed)
         return magnitudes
 
 
@@ -107,6 +106,26 @@ def key_of(value: float, dtype: torch.dtype) -> int:
     (0, True)
     """
     return int(bits_of(torch.tensor([value], dtype=torch.float64).to(dtype))[0])
+
+
+def lowest_key(dtype: torch.dtype, *, signed: bool) -> int:
+    """The key of what was masked before, below those of all scores.
+
+    >>> lowest_key(torch.float32, signed=False), lowest_key(torch.float16, signed=True)
+    (-1, -32768)
+    """
+    return -(1 << 8 * dtype.itemsize - 1) if signed else LOWEST
+
+
+def all_finite(keys: Keys, dtype: torch.dtype, *, signed: bool) -> bool:
+    """Whether none of some keys is that of NaN or of an infinite score."""
+    infinity = INFINITY[dtype]
+    if int(keys.max()) >= infinity:
+        return False
+    # the lowest key stands for what an earlier mask hides
+    return not signed or not bool(
+        ((keys <= -infinity) & (keys != lowest_key(dtype, signed=True))).any()
+    )
 
 
 def not_finite(name: str) -> ScoreError:

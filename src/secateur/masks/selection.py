@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from secateur.masks.keys import CHUNK, INFINITY, Keys, Source, is_dense, not_finite
+from secateur.masks.keys import CHUNK, Keys, Source, all_finite, is_dense, not_finite
 
 SAMPLE = 1 << 16
 DEVIATIONS = 5.0
@@ -190,14 +190,8 @@ def _read_block(
 
 
 def refuse_not_finite(source: Source, keys: Keys) -> None:
-    infinity = INFINITY[source.dtype]
-    if int(keys.max()) >= infinity or (source.signed and _below_infinity(keys, infinity)):
+    if not all_finite(keys, source.dtype, signed=source.signed):
         raise not_finite(source.name)
-
-
-def _below_infinity(keys: Keys, infinity: int) -> bool:
-    lowest = np.iinfo(keys.dtype).min  # stands for what an earlier mask hides
-    return bool(((keys <= -infinity) & (keys != lowest)).any())
 
 
 def _located(sources: Sequence[Source], found: _Pass, count: int) -> int | None:
