@@ -31,7 +31,7 @@ def boundary(*, resumable: bool = False) -> Iterator[None]:
     """
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = _show_warning
+            warnings.showwarning = show_warning
             yield
     except KeyboardInterrupt:
         _say("interrupted. " + (_how_to_resume() if resumable else "Nothing was written."))
@@ -46,13 +46,13 @@ def boundary(*, resumable: bool = False) -> Iterator[None]:
         _say(f"error: {error.strerror}: {error.filename}")
         raise typer.Exit(USAGE) from error
     except ValueError as error:
-        if not _raised_by_us(error.__traceback__):
+        if not raised_by_us(error.__traceback__):
             raise
         _say(f"error: {error}")
         raise typer.Exit(USAGE) from error
 
 
-def _raised_by_us(trace: TracebackType | None) -> bool:
+def raised_by_us(trace: TracebackType | None) -> bool:
     """Whether our own code raised it, on purpose; torch or the user's model raises bugs."""
     if trace is None:
         return False
@@ -70,7 +70,7 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _show_warning(
+def show_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -78,4 +78,5 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
+    """A warning as one line, in the place of Python's two."""
     print(f"warning: {message}", file=file or sys.stderr)

@@ -6,6 +6,7 @@ Everything else (progress, warnings, errors) goes to stderr, so that stdout can 
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any, Protocol, runtime_checkable
 
@@ -37,8 +38,15 @@ class Judged(Protocol):
     def met(self) -> bool: ...
 
 
+def is_first() -> bool:
+    """Whether this process is the only one of its job, or the one of them that speaks."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
 def show(result: Shown, *, as_json: bool) -> None:
     """Print a result on stdout."""
+    if not is_first():
+        return
     if as_json:
         print(json.dumps(result.to_json(), indent=1))
         return
@@ -49,7 +57,8 @@ def show(result: Shown, *, as_json: bool) -> None:
 
 def say(text: str) -> None:
     """One line about progress, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    if is_first():
+        print(text, file=sys.stderr, flush=True)
 
 
 def table(*columns: str, numbers: frozenset[str] = frozenset()) -> Table:

@@ -47,7 +47,7 @@ class Walked:
 def walk(subject: Subject, base: StageFolder, stages: Sequence[Stage], *, name: str) -> Walked:
     """Go the road, from the last finished stage on. Raises: every error of the stages."""
     places = [_place(subject, base, stages, number, name) for number in range(len(stages))]
-    finished = _finished(places)
+    finished = subject.world.first(_finished(places), what="the finished stages")
     work = read(places[finished - 1]) if finished else start(subject)
     rows = [_told(place, work.plan) for place in places[:finished]]
     for place, stage in list(zip(places, stages, strict=True))[finished:]:

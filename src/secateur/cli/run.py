@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, is_dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from secateur.cli.output import say
+from secateur.cli.engine import launch, starts_processes, world_of
+from secateur.cli.output import is_first, say
 from secateur.cli.plan import Planned, plan_model, score_units
 from secateur.cli.report import Reported
 from secateur.cli.road import PRUNED, RANDOM, Walked, at_random, is_random, walk
-from secateur.cli.run_directory import RunDirectory, open_run, read_scores
+from secateur.cli.run_directory import RunDirectory, by_first, open_run, read_scores, solo
 from secateur.cli.settings import RunSettings
 from secateur.cli.stages.prune import proved
 from secateur.cli.subject import Subject, fetch_subject
@@ -25,13 +27,14 @@ from secateur.cli.work import Place, write_model
 from secateur.core.atomic import write_text
 from secateur.core.errors import BudgetError
 from secateur.core.proof import Proof
+from secateur.core.world import World
 from secateur.report.record import load_result, save_result
 from secateur.report.result import Curve, Result
 from secateur.report.row import ModelRow
 from secateur.report.words import percent
 from secateur.train.log import EpochRow
 
-HARMLESS = ("out", "dry_run", "redo")
+HARMLESS = ("out", "dry_run", "redo", "engine", "nproc", "parallel", "processes")
 """Settings that say nothing about what the run's files hold."""
 
 
@@ -42,20 +45,40 @@ def run(settings: RunSettings) -> Reported | Planned:
     """
     if settings.dry_run:
         return _dry(settings)
-    directory = open_run(settings.out, _decisive(settings), redo=settings.redo)
-    if directory.result.exists():
+    if starts_processes(settings):
+        directory = open_run(settings.out, _decisive(settings), redo=settings.redo)
+        if not directory.result.exists():
+            launch(settings)
+        return _told(directory, load_result(directory.result))
+    with world_of(settings, device=settings.device) as world:
+        return _run(settings, world)
+
+
+def _run(settings: RunSettings, world: World) -> Reported:
+    """The run as one rank of a world goes through it."""
+    directory = RunDirectory(settings.out)
+    open_ = partial(open_run, settings.out, _decisive(settings), redo=settings.redo)
+    by_first(world, open_, what="the run directory")
+    if world.first(directory.result.exists(), what="whether the run is finished"):
         say(f"{directory.path} is finished already")
         return _told(directory, load_result(directory.result))
-    subject, stages = fetch_subject(settings), settings.road
-    write_text(directory.graph, json.dumps(subject.graph.to_json(), indent=1) + "\n")
+    subject, stages = fetch_subject(settings, world=world), settings.road
+    graph = json.dumps(subject.graph.to_json(), indent=1) + "\n"
+    by_first(world, lambda: write_text(directory.graph, graph), what="the writing of the graph")
     roads = [walk(subject, directory, stages, name=PRUNED)]
     if settings.baseline and not is_random(stages):
         random = at_random(stages, roads[0])
         roads.append(walk(subject, directory.random, random, name=RANDOM))
     proof = _summed_up(subject, directory, roads[0])
-    result = _measured(subject, roads, proof)
-    save_result(result, directory.result)
-    return _told(directory, result)
+    say("measuring")
+
+    def measure() -> Result:
+        result = _measured(subject, roads, proof)
+        save_result(result, directory.result)
+        return result
+
+    result = solo(world, measure, what="the measurement")
+    return _told(directory, load_result(directory.result) if result is None else result)
 
 
 def _dry(settings: RunSettings) -> Planned:
@@ -81,15 +104,20 @@ def _dry(settings: RunSettings) -> Planned:
 def _summed_up(subject: Subject, directory: RunDirectory, road: Walked) -> Proof | None:
     """The proof of all cuts as one; what several stages came to is written beside them."""
     if len(road.folders) > 1:
-        road.plan.save(directory.plan)
-        write_model(road.model, directory.model, road.plan, subject)
-        logs = [folder.log for folder in road.folders if folder.log.exists()]
-        write_text(directory.log, "".join(log.read_text(encoding="utf-8") for log in logs))
+        write = partial(_write_sum, subject, directory, road)
+        by_first(subject.world, write, what="the writing of the whole")
     if not (road.plan.keep or road.plan.removed):
         return None
     place = Place(subject, directory, road.name, prove=True)
     loaded = subject.loaded
     return proved(loaded.model, road.plan, subject.graph, place, example=loaded.example_inputs)
+
+
+def _write_sum(subject: Subject, directory: RunDirectory, road: Walked) -> None:
+    road.plan.save(directory.plan)
+    write_model(road.model, directory.model, road.plan, subject)
+    logs = [folder.log for folder in road.folders if folder.log.exists()]
+    write_text(directory.log, "".join(log.read_text(encoding="utf-8") for log in logs))
 
 
 def _measured(subject: Subject, roads: Sequence[Walked], proof: Proof | None) -> Result:
@@ -124,7 +152,6 @@ def _rows(subject: Subject, roads: Sequence[Walked]) -> dict[str, ModelRow]:
     from secateur.report.evaluate import evaluate
 
     settings = subject.settings
-    say("measuring")
     models = {"dense": subject.loaded.model, **{road.name: road.model for road in roads}}
     costs = {"dense": roads[0].plan.before, **{road.name: road.plan.after for road in roads}}
     latencies = measure_latency(
@@ -205,7 +232,7 @@ def _about_zeros(row: ModelRow) -> list[str]:
 def _told(directory: RunDirectory, result: Result) -> Reported:
     from secateur.report.html import write_report
 
-    page = write_report(result, directory.report)
+    page = write_report(result, directory.report) if is_first() else directory.report
     for steps in (directory.steps, *sorted(directory.path.glob("stages/*/steps.json"))):
         outcome = json.loads(steps.read_text(encoding="utf-8")) if steps.exists() else {"met": True}
         if not outcome["met"]:

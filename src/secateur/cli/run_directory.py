@@ -22,6 +22,7 @@ from secateur.cli.changes import Change, changes, told
 from secateur.core.atomic import replacing, write_text
 from secateur.core.errors import StorageError
 from secateur.core.plan import Scores
+from secateur.core.world import ALONE, World
 
 V = TypeVar("V")
 FORMAT = 2
@@ -142,14 +143,43 @@ def open_run(path: Path, settings: Mapping[str, Any], *, redo: bool = False) -> 
 
 
 def once(
-    path: Path, *, make: Callable[[], V], write: Callable[[V], None], read: Callable[[], V]
+    path: Path,
+    *,
+    make: Callable[[], V],
+    write: Callable[[V], None],
+    read: Callable[[], V],
+    world: World = ALONE,
+    alone: bool = False,
 ) -> V:
-    """What the stage made: read from its file if an earlier run finished it, else made now."""
-    if path.exists():
+    """What the stage made: read from its file if an earlier run finished it, else made now.
+
+    Rank 0 looks whether it is there; all ranks make it together, and rank 0 writes it. alone: rank
+    0 makes it, however long that takes, and the others read it.
+    """
+    if world.first(path.exists(), what=f"whether {path.name} is there"):
+        return read()
+    if alone and world.size > 1:
+        solo(world, lambda: write(make()), what=path.name)
         return read()
     value = make()
-    write(value)
+    by_first(world, lambda: write(value), what=f"the writing of {path.name}")
     return value
+
+
+def solo(world: World, work: Callable[[], V], *, what: str) -> V | None:
+    """What rank 0 makes of it, however long that takes; None on the others."""
+    if world.size == 1:
+        return work()
+    from secateur.engines.solo import on_first
+
+    return on_first(world, work, what=what)
+
+
+def by_first(world: World, work: Callable[[], object], *, what: str) -> None:
+    """Let rank 0 do what changes files; the others go on when it is done."""
+    if world.rank == 0:
+        work()
+    world.wait(what=what)
 
 
 def write_scores(path: Path, scores: Scores) -> None:

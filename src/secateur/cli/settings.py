@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from secateur.cli.engine_settings import Engines
 from secateur.cli.flags import argument, flag, required, section
 from secateur.cli.prune_settings import Cutting, PruneStage
 from secateur.cli.recovery_settings import RECOVERY, Recovery
@@ -112,7 +113,7 @@ class VerifySettings(Source):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings(Serving, PruneStage, Pruning, Source):
+class RunSettings(Engines, Serving, PruneStage, Pruning, Source):
     """A whole run: the keys of a recipe. Without `stages` it is one `prune` stage, said here."""
 
     model: str = required(MODEL)
@@ -127,6 +128,7 @@ class RunSettings(Serving, PruneStage, Pruning, Source):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.check_engine()
         if self.stages is not None:
             self._check_stages(self.stages)
         elif self.needs_data and self.data is None:

@@ -16,6 +16,7 @@ from secateur.cli.sources import (
     make_batches,
 )
 from secateur.core.graph import Graph
+from secateur.core.world import ALONE, World
 
 if TYPE_CHECKING:
     from secateur.zoo.data import Data
@@ -24,16 +25,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subject:
-    """data and batches are None where no data was named."""
+    """data and batches are None where no data was named. world: of the ranks that prune it."""
 
     settings: RunSettings
     loaded: LoadedModel
     graph: Graph
     data: Data | None
     batches: Batches | None
+    world: World = ALONE
 
 
-def fetch_subject(settings: RunSettings) -> Subject:
+def fetch_subject(settings: RunSettings, *, world: World = ALONE) -> Subject:
     """Load model and data, and trace. Raises: ValueError, StorageError, TraceError."""
     loaded = fetch_model(settings, seed=settings.seed, device=settings.device)
     data = fetch_data(settings.data)
@@ -45,4 +47,4 @@ def fetch_subject(settings: RunSettings) -> Subject:
         batches = make_batches(data, batch_size=settings.batch_size, seed=settings.seed)
     say(f"tracing {settings.model}")
     graph = trace_model(loaded, huggingface=settings.huggingface)
-    return Subject(settings, loaded, graph, data, batches)
+    return Subject(settings, loaded, graph, data, batches, world)

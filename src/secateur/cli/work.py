@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from secateur.cli.run_directory import StageFolder
+from secateur.cli.run_directory import StageFolder, by_first, once
 from secateur.cli.subject import Subject
 from secateur.core.atomic import write_text
 from secateur.core.copies import copied
 from secateur.core.plan import Plan
+from secateur.core.world import World
 from secateur.cut.compose import compose
 from secateur.cut.layout import lay_out_like_
 from secateur.masks import MaskPlan, fold_
@@ -55,6 +56,15 @@ class Place:
     name: str
     prove: bool
 
+    @property
+    def world(self) -> World:
+        """Of the ranks that do the stage together."""
+        return self.subject.world
+
+    def write_text(self, path: Path, text: str) -> None:
+        """Write a file of the stage, once."""
+        by_first(self.world, lambda: write_text(path, text), what=f"the writing of {path.name}")
+
     def loaded(self, work: Work) -> LoadedModel:
         """The subject's model as far as it is now."""
         return replace(self.subject.loaded, model=work.model)
@@ -68,6 +78,10 @@ def start(subject: Subject) -> Work:
 
 def write(work: Work, place: Place) -> None:
     """Save what a stage made; its model last. The model's masks are folded."""
+    by_first(place.world, lambda: _write(work, place), what=f"the writing of {place.name}")
+
+
+def _write(work: Work, place: Place) -> None:
     if work.masks is not None:
         work.masks.save(place.folder.masks)
     write_model(fold_(work.model), place.folder.model, work.plan, place.subject)
@@ -102,16 +116,22 @@ def read_model(folder: StageFolder, subject: Subject) -> nn.Module:
 
 def row_of(place: Place, plan: Plan) -> ModelRow:
     """The figures of a finished stage, counted and measured now or read."""
-    path = place.folder.row
-    if path.exists():
-        return ModelRow.from_json(json.loads(path.read_text(encoding="utf-8")))
-    batches = place.subject.batches
-    row = evaluate(
-        read_model(place.folder, place.subject),
-        place.folder.path.name,
-        macs=plan.after.macs,
-        peak_memory_bytes=plan.after.peak_memory_bytes,
-        metric=None if batches is None else batches.measure,
+    path, batches = place.folder.row, place.subject.batches
+
+    def make() -> ModelRow:
+        return evaluate(
+            read_model(place.folder, place.subject),
+            place.folder.path.name,
+            macs=plan.after.macs,
+            peak_memory_bytes=plan.after.peak_memory_bytes,
+            metric=None if batches is None else batches.measure,
+        )
+
+    return once(
+        path,
+        make=make,
+        write=lambda row: write_text(path, json.dumps(row.to_json(), indent=1) + "\n"),
+        read=lambda: ModelRow.from_json(json.loads(path.read_text(encoding="utf-8"))),
+        world=place.world,
+        alone=True,
     )
-    write_text(path, json.dumps(row.to_json(), indent=1) + "\n")
-    return row

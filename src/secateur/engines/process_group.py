@@ -7,16 +7,19 @@ JSON, never as pickles. What is sent is counted, so that it can be reported.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from secateur.core.errors import EngineError
 from secateur.core.shards import Part
+from secateur.engines.failures import LostError, is_lost
+from secateur.engines.waiting import Watch
 
 T = TypeVar("T")
 
@@ -24,10 +27,11 @@ T = TypeVar("T")
 @dataclass(slots=True)
 class Traffic:
     """calls: how many times all ranks met. payload_bytes: of this rank's part in them, before
-    whatever algorithm carries it."""
+    whatever algorithm carries it. solos: how often rank 0 worked alone."""
 
     calls: int = 0
     payload_bytes: int = 0
+    solos: int = 0
 
     def count_(self, size_bytes: int) -> None:
         """One more meeting."""
@@ -37,10 +41,12 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class ProcessGroup:
-    """The world of a torch process group; None for that of all processes."""
+    """The world of a torch process group; None for that of all processes. watch: is told what
+    this rank is at, where there is one."""
 
     group: dist.ProcessGroup | None = None
     traffic: Traffic = field(default_factory=Traffic)
+    watch: Watch | None = None
 
     @property
     def rank(self) -> int:
@@ -57,7 +63,7 @@ class ProcessGroup:
         for tensor in tensors:
             self.traffic.count_(tensor.numel() * tensor.element_size())
             dense = tensor if tensor.is_contiguous() else tensor.contiguous()
-            self._met(lambda dense=dense: dist.all_reduce(dense, group=self.group), what)
+            self._met(partial(dist.all_reduce, dense, group=self.group), what)
             if dense is not tensor:
                 tensor.copy_(dense)
 
@@ -104,13 +110,38 @@ class ProcessGroup:
             return torch.device("cuda", torch.cuda.current_device())
         return torch.device("cpu")
 
-    def _met(self, meet: object, what: str) -> None:
-        assert callable(meet)
+    @contextmanager
+    def meeting(self, what: str) -> Iterator[None]:
+        """What the ranks do together, outside this class too. Raises: EngineError."""
+        if self.watch is not None:
+            self.watch.waits_(what)
+        try:
+            yield
+        except RuntimeError as error:
+            if not is_lost(error):
+                raise
+            raise self._lost(what, error) from error
+        if self.watch is not None:
+            self.watch.works_(what)
+
+    def solos_(self) -> int:
+        """The number of the next work of rank 0 alone."""
+        self.traffic.solos += 1
+        return self.traffic.solos
+
+    def _met(self, meet: Callable[[], object], what: str) -> None:
+        if self.watch is not None:
+            self.watch.waits_(what)
         try:
             meet()
         except RuntimeError as error:
-            raise EngineError(
-                f"rank {self.rank} of {self.size} could not agree with the others on {what}: "
-                f"{error}. A rank has ended or does not answer; look at the other ranks' messages, "
-                "and start the same command again: it goes on from the last checkpoint"
-            ) from error
+            raise self._lost(what, error) from error
+        if self.watch is not None:
+            self.watch.works_(what)
+
+    def _lost(self, what: str, error: RuntimeError) -> LostError:
+        return LostError(
+            f"rank {self.rank} of {self.size} could not agree with the others on {what}: "
+            f"{error}. A rank has ended or does not answer; look at the other ranks' messages, "
+            "and start the same command again: it goes on from the last checkpoint"
+        )

@@ -17,7 +17,6 @@ from secateur.cli.recovery_settings import Recovery
 from secateur.cli.sources import calibration, loss_fn, on_device
 from secateur.cli.subject import Subject
 from secateur.cli.work import Place, Work
-from secateur.core.atomic import write_text
 from secateur.masks import DynamicSparsity, GradualMasking, MaskPlan, erdos_renyi, mask_
 from secateur.masks.dense import dense_fingerprint
 from secateur.masks.packed import PackedMask, PackedMasks
@@ -45,7 +44,7 @@ def run(work: Work, settings: MaskStage, place: Place) -> Work:
         along = [] if schedule is None else [Masking(schedule)]
         folder = place.folder.checkpoints
         log = recover_(model, subject, recovery, folder=folder, companions=along)
-        write_text(place.folder.log, log.to_jsonl())
+        place.write_text(place.folder.log, log.to_jsonl())
     before = () if work.masks is None else work.masks.notes
     masks = plan_of(model, settings=plan.settings, notes=tuple(dict.fromkeys((*before, *notes))))
     return replace(work, masks=masks)

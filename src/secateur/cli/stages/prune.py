@@ -16,7 +16,7 @@ from secateur.cli.plan import plan_model, score_units, trace_model
 from secateur.cli.prune_settings import PruneStage
 from secateur.cli.recovery import batches_of, objective_of, recover_, training_of
 from secateur.cli.recovery_settings import Recovery
-from secateur.cli.run_directory import once, read_scores, write_scores
+from secateur.cli.run_directory import by_first, once, read_scores, write_scores
 from secateur.cli.sources import calibration, loss_fn, on_device
 from secateur.cli.work import Place, Work
 from secateur.core.atomic import write_text
@@ -27,6 +27,7 @@ from secateur.core.plan import Plan, Scores
 from secateur.core.proof import Proof
 from secateur.cut import cut, verify
 from secateur.cut.compose import compose
+from secateur.search.within import is_measured
 from secateur.train import prune_while_training
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class _Cutting:
             say(f"{place.name}: recovering for up to {settings.recover.epochs} epochs")
             folder = place.folder.checkpoints
             log = recover_(small, place.subject, settings.recover, folder=folder)
-            write_text(place.folder.log, log.to_jsonl())
+            place.write_text(place.folder.log, log.to_jsonl())
         return small, plan
 
     def in_steps(self) -> tuple[nn.Module, Plan]:
@@ -90,9 +91,9 @@ class _Cutting:
         plans = [Plan.from_json(plan) for plan in result.plans]
         said = {**plans[-1].settings, "budget": settings.budget, "steps": len(plans)}
         plan = compose(self.graph, plans, final=result.model, settings=said)
-        plan.save(folder.plan)
-        write_text(folder.log, accepted_log(folder.checkpoints, result))
-        write_text(folder.steps, json.dumps(result.to_json(), indent=1) + "\n")
+        by_first(place.world, lambda: plan.save(folder.plan), what="the writing of the plan")
+        place.write_text(folder.log, accepted_log(folder.checkpoints, result))
+        place.write_text(folder.steps, json.dumps(result.to_json(), indent=1) + "\n")
         self.prove(self.loaded.model, plan)
         return result.model, plan
 
@@ -118,11 +119,12 @@ class _Cutting:
                 f"{place.name}: the cuts have no common plan, so the model cannot be saved; prune "
                 "at once (leave out gradual)"
             )
-        shrunk.plan.save(folder.plan)
-        write_text(folder.log, shrunk.train.to_jsonl())
-        write_text(folder.cuts, shrunk.cuts.to_jsonl())
-        self.prove(self.loaded.model, shrunk.plan)
-        return model, shrunk.plan
+        plan = shrunk.plan
+        by_first(place.world, lambda: plan.save(folder.plan), what="the writing of the plan")
+        place.write_text(folder.log, shrunk.train.to_jsonl())
+        place.write_text(folder.cuts, shrunk.cuts.to_jsonl())
+        self.prove(self.loaded.model, plan)
+        return model, plan
 
     def scored(self) -> Scores:
         """The scores, made now or read."""
@@ -139,25 +141,22 @@ class _Cutting:
             make=make,
             write=lambda scores: write_scores(path, scores),
             read=lambda: read_scores(path),
+            world=self.place.world,
         )
 
     def planned(self) -> Plan:
         """The plan, made now or read."""
-        run = self.place.subject.settings
-        path, seed = self.place.folder.plan, run.seed
+        path, world = self.place.folder.plan, self.place.world
+        is_timed = self.settings.budget is not None and is_measured(self.settings.budget)
+        if is_timed:  # what is measured differs from rank to rank, so rank 0 does it alone
+            scores = self.scored()
         plan = once(
             path,
-            make=lambda: plan_model(
-                self.settings,
-                self.loaded,
-                self.graph,
-                self.scored(),
-                seed=seed,
-                device=run.served,
-                watts=run.watts,
-            ),
+            make=lambda: self.made(scores) if is_timed else self.agreed(self.scored()),
             write=lambda plan: plan.save(path),
             read=lambda: Plan.load(path),
+            world=world,
+            alone=is_timed,
         )
         if plan.graph_hash != self.graph.hash:
             raise PlanMismatchError(
@@ -165,6 +164,28 @@ class _Cutting:
                 "changed since. Run again with another --out"
             )
         return plan
+
+    def made(self, scores: Scores) -> Plan:
+        """The plan by these scores."""
+        run = self.place.subject.settings
+        return plan_model(
+            self.settings,
+            self.loaded,
+            self.graph,
+            scores,
+            seed=run.seed,
+            device=run.served,
+            watts=run.watts,
+        )
+
+    def agreed(self, scores: Scores) -> Plan:
+        """The plan by these scores, that every rank has made."""
+        plan, world = self.made(scores), self.place.world
+        if world.size == 1:
+            return plan
+        from secateur.engines.agreement import agree_on
+
+        return agree_on(plan, world)
 
     def prove(self, dense: nn.Module, plan: Plan) -> None:
         """Prove the cut, where that is wanted and was not done yet."""
@@ -196,4 +217,6 @@ def proved(dense: nn.Module, plan: Plan, graph: Graph, place: Place, *, example:
         make=make,
         write=lambda proof: write_text(path, json.dumps(proof.to_json(), indent=1) + "\n"),
         read=lambda: Proof(**json.loads(path.read_text(encoding="utf-8"))),
+        world=place.world,
+        alone=True,
     )

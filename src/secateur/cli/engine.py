@@ -1,0 +1,126 @@
+"""A run on its engine: here, in processes that are started for it, or as one of those.
+
+Processes that are started read the settings from a file and run `worker`; what went wrong on one
+of them comes back as the same error that it would have been in one process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from secateur.cli.engine_settings import LAUNCHERS, SINGLE, Engines
+from secateur.core import errors
+from secateur.core.atomic import write_text
+from secateur.core.errors import EngineError
+from secateur.core.lookup import find
+from secateur.core.world import ALONE, World
+
+SETTINGS, OUTCOME = "settings.json", "outcome.json"
+WORKER = "secateur.cli.worker"
+
+
+def is_rank(environment: Any = os.environ) -> bool:
+    """Whether this process was started as one of several."""
+    return "RANK" in environment or int(environment.get("SLURM_NTASKS", "1")) > 1
+
+
+def starts_processes(settings: Engines) -> bool:
+    """Whether this process is to start those that do the work."""
+    return settings.engine != SINGLE and not is_rank()
+
+
+@contextmanager
+def world_of(settings: Engines, *, device: str | None) -> Iterator[World]:
+    """The world that this process is a rank of; of one where the engine is single.
+
+    Raises: EngineError.
+    """
+    if settings.engine == SINGLE:
+        yield ALONE
+        return
+    from secateur.engines.joining import joined, ranks_of
+
+    ranks = ranks_of(os.environ)
+    assert ranks is not None, "starts_processes was asked"
+    gpu = device is not None and device.startswith("cuda")
+    with joined(ranks, timeout_s=settings.processes.timeout, gpu=gpu) as world:
+        yield world
+
+
+def launch(settings: Any) -> None:
+    """Run a command's settings in the processes of its engine.
+
+    Raises: what one process would have raised; EngineError when a rank was lost.
+    """
+    from secateur.engines.launchers import KilledError
+
+    launcher = find(LAUNCHERS, settings.engine, kind="engine")
+    nproc, restarts = settings.nproc or _default_nproc(settings), settings.processes.restarts
+    with tempfile.TemporaryDirectory(prefix="secateur-") as name:
+        folder = Path(name)
+        body = {"settings": asdict(settings), "class": type(settings).__qualname__}
+        body["module"] = type(settings).__module__
+        write_text(folder / SETTINGS, json.dumps(body, default=str))
+        try:
+            launcher.launch(WORKER, name, nproc=nproc, restarts=restarts)
+        except KilledError:
+            raise
+        except EngineError:
+            _raise_told(folder)
+            raise
+        _raise_told(folder)
+
+
+def settings_in(folder: Path) -> Any:
+    """The settings that `launch` wrote."""
+    from pydantic import TypeAdapter
+
+    body = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+    kind = getattr(importlib.import_module(body["module"]), body["class"])
+    return TypeAdapter(kind).validate_python(body["settings"])
+
+
+def tell(error: BaseException, folder: Path) -> None:
+    """Write an error down, so that `launch` raises it."""
+    body: dict[str, Any] = {
+        "error": type(error).__qualname__,
+        "message": str(error),
+        "rank": os.environ["RANK"],
+    }
+    if isinstance(error, OSError):
+        body["errno"], body["filename"] = error.errno, error.filename
+    write_text(folder / OUTCOME, json.dumps(body))
+
+
+def _raise_told(folder: Path) -> None:
+    if not (folder / OUTCOME).exists():
+        return
+    body = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+    name, message = body["error"], body["message"]
+    if "errno" in body and body["filename"] is not None:
+        raise OSError(body["errno"], os.strerror(body["errno"]), body["filename"])
+    if name == "ValueError":
+        raise ValueError(message)
+    ours = getattr(errors, name, None)
+    if ours is not None:
+        raise ours(message)
+    if name == "LostError":
+        raise EngineError(message)
+    raise EngineError(f"rank {body['rank']} failed by {name}: {message}; its traceback is above")
+
+
+def _default_nproc(settings: Any) -> int:
+    """As many as there are GPUs, or cores."""
+    import torch
+
+    if settings.device is not None and settings.device.startswith("cuda"):
+        return max(1, torch.cuda.device_count())
+    return len(os.sched_getaffinity(0))
