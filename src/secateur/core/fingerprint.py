@@ -56,9 +56,19 @@ def tensors_of(modules: NamedModules) -> Iterator[tuple[str, Tensor]]:
                     yield (f"{path}.{name}" if path else name), tensor
 
 
+def own_class(kind: type[nn.Module]) -> type[nn.Module]:
+    """The class that a module was written as: FSDP2 makes one of its own from each it shards."""
+    bases = kind.__bases__
+    if len(bases) == 2 and bases[0].__module__.startswith("torch.distributed.fsdp"):
+        return bases[1]
+    return kind
+
+
 def fingerprint(model: nn.Module) -> str:
     """SHA-256 over names and shapes of all tensors and names and classes of all modules."""
     modules = named_modules(model, repeated=True)
     parts = [f"{name}:{tuple(tensor.shape)};" for name, tensor in tensors_of(modules)]
-    parts += [f"{name}={type(module).__qualname__};" for name, module in distinct(modules)]
+    parts += [
+        f"{name}={own_class(type(module)).__qualname__};" for name, module in distinct(modules)
+    ]
     return hashlib.sha256("".join(parts).encode()).hexdigest()

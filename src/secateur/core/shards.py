@@ -81,3 +81,6 @@ class ShardedWorld(World, Protocol):
 
     def parts(self, tensors: Mapping[str, Tensor]) -> dict[str, Part]:
         """What lies here of each tensor. Every rank names the same tensors in the same order."""
+
+    def local(self, tensor: Tensor) -> Tensor:
+        """The memory of what lies here of one tensor; nobody is asked."""

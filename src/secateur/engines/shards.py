@@ -53,12 +53,17 @@ def parts_of(tensors: Mapping[str, Tensor], world: World) -> dict[str, Part]:
     return found
 
 
+def local_of(tensor: Tensor) -> Tensor:
+    """The memory of what lies here of a tensor."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).detach()
+
+
 def _ranks(mesh: Any) -> tuple[int, ...]:
     return tuple(mesh.mesh.flatten().tolist())
 
 
 def _part(name: str, tensor: DTensor, *, counted: bool) -> Part:
-    local = tensor.to_local().detach()
+    local = local_of(tensor)
     mesh, shape = tensor.device_mesh, tuple(tensor.shape)
     at = mesh.get_coordinate()
     assert at is not None, "a tensor of a mesh that this rank is not on"

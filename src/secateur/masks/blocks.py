@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -29,36 +30,39 @@ def block_sources(
     """One source for each target, with one score a block; raises as `scores.sources`."""
     largest = vars(asked.rule).get("POWER") == math.inf
     if asked.ranks_magnitudes:  # pointwise, so that a part of the weights is scored at a time
-        totals = [_by_parts(target, asked, pattern) for target in wanted]
+        totals = [block_totals(t.parameter, t.kept, asked.rule, pattern) for t in wanted]
     else:
         scores = elements(model, wanted, asked)
         pairs = zip(wanted, scores, strict=True)
         totals = [_summed(s, t.kept, pattern, largest=largest) for t, s in pairs]
     dtype = torch.float64 if any(s.dtype is torch.float64 for s in totals) else torch.float32
     return [
-        Source(t.name, s.to(dtype), dtype, signed=True, kept=_blocks_kept(t, pattern))
+        Source(t.name, s.to(dtype), dtype, signed=True, kept=blocks_kept(t.kept, pattern))
         for t, s in zip(wanted, totals, strict=True)
     ]
 
 
-def spread(kept: Tensor, target: Target, pattern: Pattern) -> Tensor:
-    """The mask of a target of which these blocks stay; what was masked before stays masked."""
+def spread(kept: Tensor, weights: Tensor, before: Tensor | None, pattern: Pattern) -> Tensor:
+    """The mask of weights of which these blocks stay; what was masked before stays masked."""
     wide = kept.repeat_interleave(pattern.rows, 0).repeat_interleave(pattern.columns, 1)
-    rows, columns = target.parameter.shape[:2]
-    mask = torch.empty_like(target.parameter, dtype=torch.bool, requires_grad=False)
+    rows, columns = weights.shape[:2]
+    mask = torch.empty_like(weights, dtype=torch.bool, requires_grad=False)
     mask.copy_(wide[:rows, :columns])
-    return mask if target.kept is None else mask & target.kept
+    return mask if before is None else mask & before
 
 
-def _by_parts(target: Target, asked: Asked, pattern: Pattern) -> Tensor:
-    """Block scores of a target from its weights, some rows of blocks at a time."""
-    rows = max(1, _AT_ONCE * len(target.parameter) // target.parameter.numel() // pattern.rows)
+def block_totals(
+    weights: Tensor, kept: Tensor | None, rule: ModuleType, pattern: Pattern
+) -> Tensor:
+    """Block scores of weights by a criterion that ranks magnitudes, some rows of blocks at a
+    time."""
+    rows = max(1, _AT_ONCE * len(weights) // max(weights.numel(), 1) // pattern.rows)
     rows *= pattern.rows
     parts = []
-    for k in range(0, len(target.parameter), rows):
-        scores = asked.rule.element(wide(target.parameter[k : k + rows]))
-        kept = None if target.kept is None else target.kept[k : k + rows]
-        parts.append(_summed(scores, kept, pattern, largest=False))
+    for k in range(0, len(weights), rows):
+        scores = rule.element(wide(weights[k : k + rows]))
+        some = None if kept is None else kept[k : k + rows]
+        parts.append(_summed(scores, some, pattern, largest=False))
     return torch.cat(parts)
 
 
@@ -75,8 +79,6 @@ def _summed(scores: Tensor, kept: Tensor | None, pattern: Pattern, *, largest: b
     return split_RrCcK.amax((1, 3)) if largest else split_RrCcK.sum((1, 3))
 
 
-def _blocks_kept(target: Target, pattern: Pattern) -> Tensor | None:
+def blocks_kept(kept: Tensor | None, pattern: Pattern) -> Tensor | None:
     """Blocks that an earlier mask left something of."""
-    if target.kept is None:
-        return None
-    return _summed(target.kept.float(), None, pattern, largest=True) > 0
+    return None if kept is None else _summed(kept.float(), None, pattern, largest=True) > 0

@@ -11,7 +11,7 @@ import hashlib
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from secateur.core.fingerprint import named_modules
+from secateur.core.fingerprint import named_modules, own_class
 from secateur.masks.parametrization import masks_of, original
 
 
@@ -75,7 +75,7 @@ def _hidden(model: nn.Module) -> set[int]:
 def _dense_class(module: nn.Module) -> type[nn.Module]:
     kind = type(module)
     only_masks = masks_of(module) and not other_parametrizations(module)
-    return kind.__bases__[0] if only_masks else kind
+    return own_class(kind.__bases__[0] if only_masks else kind)
 
 
 def _entry(path: str, leaf: str, tensor: Tensor) -> bytes:

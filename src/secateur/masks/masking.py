@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
 from secateur.criteria.gradients import LossFn
+from secateur.masks.amount import (
+    Amount,
+    Sparsity,
+    check_arguments,
+    fits,
+    how_many,
+    misfit,
+    named,
+    settings_of,
+    threshold_key,
+)
 from secateur.masks.blocks import block_sources, spread
 from secateur.masks.dense import dense_fingerprint
-from secateur.masks.keys import Source, key_of
+from secateur.masks.keys import Source
 from secateur.masks.n_of_m import keep_n_of_m
 from secateur.masks.packed import PackedMask, PackedMasks
 from secateur.masks.parametrization import attach_
@@ -26,18 +36,6 @@ from secateur.masks.plan import MaskPlan
 from secateur.masks.scores import Asked, sources
 from secateur.masks.selection import below, kept_by, smallest
 from secateur.masks.targets import Target, targets
-
-SCOPES = ("global", "layer")
-Sparsity = float | Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class _Amount:
-    """How much goes: a share, globally or of each layer, or what is at most a threshold."""
-
-    sparsity: Sparsity | None
-    threshold: float | None
-    scope: str
 
 
 def mask_(
@@ -73,14 +71,14 @@ def mask_(
     >>> model.weight.tolist(), plan.sparsity
     ([[0.0, -4.0], [3.0, 0.0]], 0.5)
     """
-    form, amount = parse(pattern), _Amount(sparsity, threshold, scope)
-    _check_arguments(form, amount)
+    form, amount = parse(pattern), Amount(sparsity, threshold, scope)
+    check_arguments(form, amount)
     asked = Asked(criterion, data, loss_fn, seed)
     wanted = targets(model, skip=skip)
     if isinstance(sparsity, Mapping):
-        wanted = _named(wanted, sparsity)
-    fitting = [target for target in wanted if _fits(target, form)]
-    notes = tuple(_misfit(target, form) for target in wanted if target not in fitting)
+        wanted = named(wanted, sparsity)
+    fitting = [target for target in wanted if fits(target, form)]
+    notes = tuple(misfit(target, form) for target in wanted if target not in fitting)
     for note in notes:
         warnings.warn(note, stacklevel=2)
     if not fitting:
@@ -90,10 +88,7 @@ def mask_(
     for target, kept in zip(fitting, masks, strict=True):
         attach_(target.places, kept)
     settings = {
-        "sparsity": dict(sparsity) if isinstance(sparsity, Mapping) else sparsity,
-        "threshold": threshold,
-        "criterion": criterion,
-        "scope": scope,
+        **settings_of(asked, amount),
         "pattern": pattern,
         "skip": list(skip),
         "seed": seed,
@@ -103,106 +98,40 @@ def mask_(
 
 
 def _masks(
-    model: nn.Module, wanted: Sequence[Target], asked: Asked, form: Pattern, amount: _Amount
+    model: nn.Module, wanted: Sequence[Target], asked: Asked, form: Pattern, amount: Amount
 ) -> list[Tensor]:
     if form.of:
-        pairs = zip(wanted, sources(model, wanted, asked), strict=True)
+        scored = sources(model, wanted, asked)
         return [
             keep_n_of_m(source, input_dim=target.input_dim, keep=form.keep, of=form.of)
-            for target, source in pairs
+            for target, source in zip(wanted, scored, strict=True)
         ]
     if form.is_block:
         scored = block_sources(model, wanted, asked, form)
         kept = _selected(scored, amount, asked)
-        return [spread(k, target, form) for k, target in zip(kept, wanted, strict=True)]
+        pairs = zip(kept, wanted, strict=True)
+        return [spread(k, target.parameter, target.kept, form) for k, target in pairs]
     return _selected(sources(model, wanted, asked), amount, asked)
 
 
-def _selected(scored: Sequence[Source], amount: _Amount, asked: Asked) -> list[Tensor]:
+def _selected(scored: Sequence[Source], amount: Amount, asked: Asked) -> list[Tensor]:
     """What stays of each source."""
     if amount.threshold is not None:
-        key = _threshold_key(scored[0], amount.threshold, asked)
+        key = threshold_key(amount.threshold, asked, dtype=scored[0].dtype, signed=scored[0].signed)
         limit = below(scored, key)
         return [kept_by(source, limit, k) for k, source in enumerate(scored)]
-    if amount.scope == "layer" or isinstance(amount.sparsity, Mapping):
-        shares = [_share(amount.sparsity, source.name) for source in scored]
-        pairs = list(zip(scored, shares, strict=True))
-        counts = [_count([source], share) for source, share in pairs]
+    if amount.is_by_layer:
+        counts = [_count([source], amount.share(source.name)) for source in scored]
         return [
             kept_by(source, smallest([source], count), 0)
             for source, count in zip(scored, counts, strict=True)
         ]
-    limit = smallest(scored, _count(scored, _share(amount.sparsity, "")))
+    limit = smallest(scored, _count(scored, amount.share()))
     return [kept_by(source, limit, k) for k, source in enumerate(scored)]
-
-
-def _share(sparsity: Sparsity | None, name: str) -> float:
-    assert sparsity is not None
-    return sparsity[name] if isinstance(sparsity, Mapping) else sparsity
 
 
 def _count(scored: Sequence[Source], share: float) -> int:
     """How many go. Raises: ValueError when more are masked already."""
-    total = sum(map(len, scored))
-    count = round(share * total)
     masked = sum(len(s) - int(s.kept.count_nonzero()) for s in scored if s.kept is not None)
-    if masked > count:
-        where = scored[0].name if len(scored) == 1 else "the model"
-        raise ValueError(
-            f"{where} is masked to {masked / total:.2%} already, more than the sparsity of "
-            f"{share:.2%} that is asked for; masks only grow. Call unmask_(model) first to choose "
-            "among all weights again"
-        )
-    return count
-
-
-def _threshold_key(source: Source, threshold: float, asked: Asked) -> int:
-    if not source.signed:
-        scale = threshold if asked.rule.POWER == 1 else threshold**0.5  # a square is ranked
-        return key_of(scale, source.dtype)
-    key = key_of(abs(threshold), source.dtype)
-    return key if threshold >= 0 else -key
-
-
-def _named(wanted: Sequence[Target], sparsity: Mapping[str, float]) -> list[Target]:
-    known = {target.name: target for target in wanted}
-    for name in sparsity:
-        if name not in known:
-            raise ValueError(
-                f"sparsity names {name!r}, which is no weight that can be masked; there are: "
-                f"{', '.join(list(known)[:6])}{', ...' if len(known) > 6 else ''}"
-            )
-    return [known[name] for name in known if name in sparsity]
-
-
-def _fits(target: Target, form: Pattern) -> bool:
-    return not form.of or target.parameter.shape[target.input_dim] % form.of == 0
-
-
-def _misfit(target: Target, form: Pattern) -> str:
-    size = target.parameter.shape[target.input_dim]
-    return (
-        f"{target.name} has {size} inputs, no multiple of {form.of}, and is left without a mask "
-        f"under pattern {form.text!r}"
-    )
-
-
-def _check_arguments(form: Pattern, amount: _Amount) -> None:
-    if amount.scope not in SCOPES:
-        raise ValueError(f"unknown scope {amount.scope!r}; there are: {', '.join(SCOPES)}")
-    sparsity, threshold = amount.sparsity, amount.threshold
-    if form.sparsity is not None:
-        if threshold is not None or sparsity not in (None, form.sparsity):
-            raise ValueError(
-                f"pattern {form.text!r} itself says how much goes, {form.sparsity:g}; leave "
-                "sparsity and threshold out"
-            )
-        return
-    if (sparsity is None) == (threshold is None):
-        raise ValueError("give sparsity=0.8 or threshold=0.01, one of them: how much shall be zero")
-    shares = sparsity.values() if isinstance(sparsity, Mapping) else [sparsity or 0.0]
-    for share in shares:
-        if not 0 <= share < 1:
-            raise ValueError(f"sparsity is the share of zeros, in [0, 1), not {share}")
-    if threshold is not None and not abs(threshold) < float("inf"):
-        raise ValueError(f"threshold must be a finite number, not {threshold}")
+    where = scored[0].name if len(scored) == 1 else "the model"
+    return how_many(sum(map(len, scored)), share, masked=masked, where=where)

@@ -12,6 +12,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from secateur.core.shards import Shard
+from secateur.masks.digest import combined, mask_sums
+
 
 @dataclass(frozen=True, eq=False)
 class PackedMask:
@@ -46,6 +49,11 @@ class PackedMask:
         """All but the bits, of which there is a hash."""
         digest = hashlib.sha256(self.bits.tobytes()).hexdigest()
         return {"shape": list(self.shape), "zeros": self.zeros, "sha256": digest}
+
+    @property
+    def digest(self) -> str:
+        """A hash that shards of the mask can add up, see `digest`."""
+        return combined(mask_sums(self.bits, Shard.whole(self.shape)))
 
 
 class PackedMasks(Mapping[str, Tensor]):

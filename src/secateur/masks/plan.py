@@ -24,6 +24,7 @@ from secateur.core.errors import PlanMismatchError, StorageError
 from secateur.masks.dense import dense_fingerprint
 from secateur.masks.packed import PackedMask, PackedMasks
 from secateur.masks.parametrization import attach_
+from secateur.masks.sharded_plan import plan_digest
 from secateur.masks.statistics import LayerSparsity
 from secateur.masks.targets import targets
 
@@ -56,6 +57,13 @@ class MaskPlan:
         """Share of zeros among all weights that carry a mask."""
         weights = sum(layer.weights for layer in self.layers)
         return sum(layer.zeros for layer in self.layers) / max(weights, 1)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the model's fingerprint and of what stays: two plans that mask alike have the
+        same, one of shards included, on every rank."""
+        masks = self.kept.masks.items()
+        return plan_digest(self.fingerprint, {name: mask.digest for name, mask in masks})
 
     def diff(self, other: MaskPlan) -> dict[str, tuple[int, int]]:
         """By parameter: how many weights only this plan keeps, and how many only the other.
