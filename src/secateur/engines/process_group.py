@@ -103,6 +103,12 @@ class ProcessGroup:
 
         return parts_of(tensors, self)
 
+    def local(self, tensor: Tensor) -> Tensor:
+        """See `core.shards.ShardedWorld`."""
+        from secateur.engines.shards import local_of
+
+        return local_of(tensor)
+
     @property
     def _device(self) -> torch.device:
         """Where tensors must lie to be sent."""
