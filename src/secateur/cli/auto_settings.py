@@ -11,6 +11,7 @@ from secateur.cli.settings import DATA, MODEL, Serving, Source
 from secateur.core.budget import Budget
 from secateur.core.lookup import find
 from secateur.search.auto_clock import seconds_of
+from secateur.search.auto_values import ADAPT
 from secateur.select.constraints import Constraints
 
 RULES = {
@@ -38,13 +39,13 @@ class AutoRunSettings(Serving, Source):
     steps: int = flag(3, "cuts into which the way is divided")
     epochs: int = flag(1, "of the recovery after a cut")
     long_epochs: int = flag(4, "after the last cut, and where a shorter recovery was not enough")
-    lr: float | None = flag(None, "the highest learning rate, by default found by trying")
+    lr: float | None = flag(None, "the highest learning rate, by default found after each cut")
     optimizer: str = flag("adamw", "which optimizer")
     precision: str = flag("float32", "of the recoveries' computation, under autocast")
     distil: bool = flag(True, "follow the dense model in recoveries")
     batch_size: int = flag(64, "of training and evaluation")
     criterion: str = flag("output_error", "what makes a unit important")
-    selector: str = flag("global", "how what goes is spread over the groups")
+    selector: str = flag(ADAPT, "how what goes is spread over the groups; adapt tries it out")
     calibration: int = flag(1024, "samples of the training data for scores and fitted weights")
     select: Constraints = section(Constraints, help=RULES)
     device: str | None = flag(None, "where to compute, for example cuda")
@@ -55,7 +56,8 @@ class AutoRunSettings(Serving, Source):
         Budget.parse(self.target)
         seconds_of(self.time_limit)
         find("secateur.criteria", self.criterion, kind="criterion")
-        find("secateur.select", self.selector, kind="selector")
+        if self.selector != ADAPT:
+            find("secateur.select", self.selector, kind="selector")
         if self.max_drop is None and self.floor is None:
             raise ValueError(
                 "say how much accuracy may be lost: --max-drop 0.5 for half a point, or --floor "

@@ -9,8 +9,9 @@ share than was asked for is made again.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -24,10 +25,11 @@ from secateur.criteria.score import score
 from secateur.cut import cut
 from secateur.cut.compose import compose
 from secateur.oneshot import reconstruct_
+from secateur.search.adapt import Adapter, fitted_loss
 from secateur.search.auto_folder import Cut
 from secateur.search.auto_strategy import Move
 from secateur.search.auto_subject import LATENCY, Subject
-from secateur.search.auto_values import Way, progress_of, shares_at
+from secateur.search.auto_values import ADAPT, Way, progress_of, shares_at
 from secateur.search.within import plan_within
 from secateur.select.plan import plan
 
@@ -39,6 +41,12 @@ ON_THE_WAY = (0.88, 1.08)
 """The same of an earlier cut, of which only the direction matters."""
 TRIES = 3
 ROUNDS, FEW_ROUNDS = 30, 9
+THRESHOLD = "global"
+"""The selector where there is no time to try."""
+
+
+class TooLong(Exception):
+    """Trying takes longer than it may; never leaves this file."""
 
 
 def cut_to(
@@ -46,11 +54,15 @@ def cut_to(
     base: tuple[nn.Module, Plan | None],
     shares: Mapping[str, float],
     move: Move,
+    *,
+    allowance_s: float = math.inf,
 ) -> Cut:
     """The model of an earlier step, cut as far as `move` asks for.
 
-    base: that model, and the plan that makes it of the dense one. shares: what it costs. Raises:
-    BudgetError where the rules or the device do not let it go so far.
+    base: that model, and the plan that makes it of the dense one. shares: what it costs.
+    allowance_s: what trying out which groups give way may take; where that is too little, a
+    threshold over all of them decides.
+    Raises: BudgetError where the rules or the device do not let it go so far.
     """
     way, (model, before) = subject.settings.ways[move.way], base
     graph = subject.trace(model)
@@ -63,7 +75,11 @@ def cut_to(
         loss_fn=subject.data.loss_fn,
         seed=settings.seed,
     )
-    best = _Cutting(subject, model, before, graph, scores, way, shares, move.asked).nearest()
+    cutting = _Cutting(subject, model, before, graph, scores, way, shares, move.asked)
+    try:
+        best = replace(cutting, adapter=cutting.trying(allowance_s)).nearest()
+    except TooLong:
+        best = cutting.nearest()
     small, metric = _fitted(subject, best.model, model, best.step)
     reached = progress_of(best.shares, subject.target)
     row = {"reached": reached, "shares": dict(best.shares), "metric_cut": metric}
@@ -92,6 +108,23 @@ class _Cutting:
     way: Way
     shares: Mapping[str, float]
     asked: float
+    adapter: Adapter | None = None
+
+    def trying(self, allowance_s: float) -> Adapter | None:
+        """What tries out which groups give way, None where a selector says so."""
+        if self.way.selector != ADAPT:
+            return None
+        subject, ends = self.subject, time.monotonic() + allowance_s
+        judge = fitted_loss(
+            self.model, data=subject.calibration, held=subject.held, loss_fn=subject.data.loss_fn
+        )
+
+        def judged(step: Plan) -> float:
+            if time.monotonic() > ends:
+                raise TooLong
+            return judge(step)
+
+        return Adapter(self.graph, self.scores, judged, subject.settings.constraints)
 
     @property
     def is_last(self) -> bool:
@@ -158,17 +191,20 @@ class _Cutting:
             limits.append(Limit(LATENCY, left, None))
         elif not limits:
             raise BudgetError(f"{_words(self.shares)} is within {_words(self.allowed)} already")
+        selector = THRESHOLD if self.way.selector == ADAPT else self.way.selector
+        rules = replace(settings.constraints, selector=selector, normalise=self.way.normalise)
         how: dict[str, Any] = {
             "budget": Budget(tuple(limits)),
-            "constraints": settings.constraints,
             "settings": {"criterion": self.way.criterion, "seed": settings.seed},
-            "selector": self.way.selector,
-            "normalise": self.way.normalise,
         }
         if left >= 1.0 or not self.is_last:
-            costs = subject.costs(self.graph) if left < 1.0 else None
-            return plan(self.graph, self.scores, costs=costs, **how)
-        how |= {"device": settings.device, "cache": subject.timings}
+            how["costs"] = subject.costs(self.graph) if left < 1.0 else None
+            if self.adapter is not None:
+                return self.adapter.plan(**how)
+            return plan(self.graph, self.scores, constraints=rules, **how)
+        if self.adapter is not None:
+            how["planner"] = self.adapter.plan
+        how |= {"device": settings.device, "cache": subject.timings, "constraints": rules}
         return plan_within(self.model, self.graph, self.scores, subject.example, **how).plan
 
 

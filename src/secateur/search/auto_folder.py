@@ -2,10 +2,10 @@
 
     auto.json          what the run was told, and a digest of the dense model
     dense.json         what the dense model measured, and what is reachable
-    rate.json          learning rates tried, and the one taken
     clock.json         seconds spent
     steps/003/         a finished step: step.json, and model/ with its plan.json (saved as ever)
-    under_way/003/     the step that is being taken: the cut model, and checkpoints of its recovery
+    under_way/003/     the step that is being taken: the cut model, the learning rates tried for it,
+                       and checkpoints of its recovery
     best.json          which step is the best so far
     model/, plan.json, proof.json, result.json    in the end
 

@@ -35,6 +35,9 @@ from secateur.train.snapshot import restore_, snapshot
 RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
 """Learning rates that may be tried, from the middle uphill."""
 PROBE_STEPS = 60
+AS_GOOD = 1.1
+"""A higher rate is taken whose loss after these few steps is at most so many times the lowest: what
+it still wins in a whole recovery, a short one does not show."""
 FEWEST_STEPS = 10
 SHORT_SHARE, LONG_SHARE = 0.15, 0.6
 """Of the whole time for a short recovery, of the time that is left for a long one."""
@@ -85,11 +88,13 @@ def fitting(
 
 @dataclass(frozen=True)
 class Task:
-    """The recovery of step `number`. metric: of the model before it."""
+    """The recovery of step `number`. metric: of the model before it. doubled: how often the epochs
+    of a long one are."""
 
     number: int
     long: bool
     metric: float
+    doubled: int = 0
 
 
 @dataclass(frozen=True)
@@ -102,7 +107,8 @@ class Recovery:
     reserve_s: float
 
     def probe(self, model: nn.Module) -> dict[str, Any]:
-        """The learning rate that leaves the least loss after a few steps, and a step's seconds."""
+        """The highest learning rate that leaves about the least loss after a few steps, and a
+        step's seconds."""
         given = self.subject.settings.lr
         started = time.monotonic()
         if given is not None:
@@ -120,7 +126,8 @@ class Recovery:
                 found[index] = -math.inf if twin is None else -self._loss(twin)
             return found[index]
 
-        best = uphill(metric, len(RATES))
+        least = -metric(uphill(metric, len(RATES)))
+        best = max(index for index, value in found.items() if -value <= AS_GOOD * least)
         tried = {f"{RATES[index]:g}": -value for index, value in sorted(found.items())}
         return {"lr": RATES[best], "tried": tried, "step_s": spent / max(1, taken)}
 
@@ -133,7 +140,7 @@ class Recovery:
         """
         place = folder / "training.json"
         if not place.is_file():
-            how = self._length(task.long, rate["step_s"])
+            how = self._length(task, rate["step_s"])
             told = {"epochs": how.epochs, "steps": how.steps, "lr": rate["lr"]}
             write_text(place, json.dumps(told) + "\n")
         told = json.loads(place.read_text(encoding="utf-8"))
@@ -217,14 +224,14 @@ class Recovery:
         if self.clock.left_s < self.reserve_s:
             raise TimeIsOver
 
-    def _length(self, long: bool, step_s: float) -> Length:
+    def _length(self, task: Task, step_s: float) -> Length:
         settings = self.subject.settings
         left = self.clock.left_s - self.reserve_s
         within = LONG_SHARE * left
-        if not long and settings.time_limit_s is not None:
+        if not task.long and settings.time_limit_s is not None:
             within = min(left, SHORT_SHARE * settings.time_limit_s)
         return fitting(
-            settings.long_epochs if long else settings.epochs,
+            settings.long_epochs * 2**task.doubled if task.long else settings.epochs,
             steps_in_epoch=settings.training.steps_per_epoch or length(self.subject.data.train),
             step_s=step_s,
             check_s=self.check_s,

@@ -17,6 +17,10 @@ from secateur.search.auto_values import AutoStep
 
 NEAR = 0.02
 """Below the floor by so much of the dense metric: more training may be enough."""
+RISING = 0.0005
+"""What training on must have won, of the dense metric, to be tried for twice as long."""
+DOUBLED = 3
+"""How often at most."""
 LEAST_STEP = 0.04
 """What a step must take away, of what the model before it costs, to be worth a recovery."""
 
@@ -30,6 +34,7 @@ class Move:
     asked: float
     way: int
     long: bool
+    doubled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,12 @@ class Rules:
     def is_near(self, step: AutoStep) -> bool:
         """Whether the metric is below the floor by little."""
         return step.metric is not None and self.floor - step.metric <= NEAR * abs(self.dense)
+
+    def is_rising(self, step: AutoStep, before: AutoStep) -> bool:
+        """Whether training on won enough to go on with."""
+        if step.metric is None or before.metric is None:
+            return False
+        return step.metric - before.metric >= RISING * abs(self.dense)
 
     def is_worth(self, progress: float) -> bool:
         """Whether so much progress takes away enough."""
@@ -71,10 +82,12 @@ def next_move(history: Sequence[AutoStep], rules: Rules) -> Move | str:
         long = asked == 1.0 or any(not step.holds for step in history)
         return Move("cut", base, asked, 0, long)
     last, first = failed[-1], failed[0]
-    if last.asked == first.asked and rules.is_near(last):
-        if len(failed) == 1:
-            return Move("longer", last.number, last.asked, last.way, True)
-        if len(failed) == 2 and rules.ways > 1:
+    if last.asked == first.asked and last.way == first.way and rules.is_near(last):
+        longer = len(failed) - 1
+        doubled = longer + first.long
+        if not longer or (doubled <= DOUBLED and rules.is_rising(last, failed[-2])):
+            return Move("longer", last.number, last.asked, last.way, True, doubled)
+        if rules.ways > 1:
             return Move("cut", base, last.asked, (last.way + 1) % rules.ways, True)
     asked = (start + last.asked) / 2
     if not rules.is_worth(asked - start):

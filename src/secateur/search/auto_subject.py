@@ -48,7 +48,8 @@ SECONDS = 20.0
 @dataclass(frozen=True)
 class Subject:
     """What is pruned. graph, cost: of the dense model, latency among its costs where the target
-    speaks of it. target: shares that may remain. calibration: batches. timings: folder."""
+    speaks of it. target: shares that may remain. calibration: batches; held: as many others, where
+    there are, to judge candidates on. timings: folder."""
 
     dense: nn.Module
     graph: Graph
@@ -58,6 +59,7 @@ class Subject:
     cost: Cost
     target: Mapping[str, float]
     calibration: list[Any]
+    held: list[Any]
     timings: Path
 
     @cached_property
@@ -134,6 +136,10 @@ def make_start(
     """Measure the dense model, or read what was measured of it. Raises: TraceError, ValueError."""
     graph = trace(model, folder.example)
     graph = expressible(graph, model) if settings.huggingface else graph
+    seen, more = (
+        _calibration(data.train, samples, device_of(model))
+        for samples in (settings.calibration, 2 * settings.calibration)
+    )
     subject = Subject(
         dense=model,
         graph=graph,
@@ -142,7 +148,8 @@ def make_start(
         settings=settings,
         cost=cost(graph),
         target={},
-        calibration=_calibration(data.train, settings.calibration, device_of(model)),
+        calibration=seen,
+        held=more[len(seen) :] or seen,
         timings=folder.timings,
     )
     found = folder.once("dense.json", lambda: _measured(subject))
@@ -211,7 +218,7 @@ def _shares(target: str, dense: Cost) -> dict[str, float]:
 
 
 def _calibration(train: Iterable[Any], samples: int, device: torch.device) -> list[Any]:
-    """The first batches of the training data, of so many samples."""
+    """The first batches of the training data, of so many samples; always the same ones."""
     set_epoch_(train, 0)
     batches: list[Any] = []
     for batch in islice(train, samples):

@@ -64,9 +64,13 @@ def _accuracy_on(split: tuple[Tensor, Tensor]) -> Validate:
     return partial(accuracy, data=list(zip(*parts, strict=True)))
 
 
+ADAPT = "adapt"
+"""The selector that is no ladder: groups give way as trying says, see `search.adapt`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A criterion, and how what goes is spread over the groups."""
+    """A criterion, and how what goes is spread over the groups: a selector, or `ADAPT`."""
 
     criterion: str
     selector: str = "uniform"
@@ -76,7 +80,7 @@ class Way:
         return f"{self.criterion}, {self.selector}"
 
 
-WAYS = (Way("output_error", "global", "none"), Way("l2"))
+WAYS = (Way("output_error", ADAPT, "none"), Way("l2"))
 TRAINING = FinetuneSettings(
     optimizer="adamw", weight_decay=0.01, schedule="one_cycle", clip_norm=1.0, checkpoint_every=50
 )
@@ -89,11 +93,11 @@ class AutoSettings:
 
     time_limit_s: of all work, interrupted runs included. steps: cuts into which the way is divided.
     epochs: of the recovery after a cut; long_epochs: after the last cut, and wherever a shorter one
-    was not enough. attempts: steps in all, those undone included. lr: None to try a few rates on
-    the first cut. training: all else that recoveries are told. distil: follow the dense model.
-    calibration: samples for scores and fitted weights. ways: the first is used until the floor
-    breaks with it. device: how latency is measured. huggingface: cut only what a transformers
-    configuration can express.
+    was not enough; twice as many, and again, while that nearly is. attempts: steps in all, those
+    undone included. lr: None to try a few rates after each cut. training: all else that recoveries
+    are told. distil: follow the dense model. calibration: samples for scores and fitted weights.
+    ways: the first is used until the floor breaks with it. device: how latency is measured.
+    huggingface: cut only what a transformers configuration can express.
     """
 
     target: str
@@ -171,9 +175,10 @@ class AutoStep:
     """One finished step.
 
     kind: "cut" from the model of step `base` (0: the dense one), or "longer": that model trained
-    on. asked, reached: progress. shares: what remains of the dense model's cost, by metric of the
-    target. metric_cut, metric: validation before and after recovery, None where there was no model.
-    gain: of the metric in the last epoch. holds: whether the floor does. note: what to know.
+    on; doubled: how often the epochs were. asked, reached: progress. shares: what remains of the
+    dense model's cost, by metric of the target. metric_cut, metric: validation before and after
+    recovery, None where there was no model. gain: of the metric in the last epoch. holds: whether
+    the floor does. note: what to know.
     """
 
     number: int
@@ -191,6 +196,7 @@ class AutoStep:
     gain: float | None = None
     holds: bool = False
     note: str = ""
+    doubled: int = 0
     seconds: float = field(default=0.0, compare=False)
 
     @property

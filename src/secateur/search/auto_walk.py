@@ -20,6 +20,8 @@ from secateur.search.auto_values import AutoStep
 Tell = Callable[[str], None]
 BACK_OFF = 5.0
 """What the learning rate is divided by after a recovery diverged."""
+ADAPTING = 0.15
+"""Of the time that is left, what one cut may take to try out which groups give way."""
 CHECKS_AT_END = 6
 """Validations that the end of a run takes as long as: the test data, the proof, a measurement."""
 
@@ -74,7 +76,7 @@ class Walk:
             step = _impossible(number, move, str(error))
             self.folder.write_step(step, None, None)
             return step, False
-        done, note = self._recovered(number, move, made, history)
+        done, note, lr = self._recovered(number, move, made, history)
         metric = None if done is None else done.metric
         step = AutoStep(
             number=number,
@@ -86,10 +88,11 @@ class Walk:
             **dict(made.row),
             metric=metric,
             epochs=0.0 if done is None else done.epochs,
-            lr=self._rate(history) if done is None else done.lr,
+            lr=lr,
             gain=None if done is None else done.gain,
             holds=metric is not None and metric >= self.floor,
             note=note,
+            doubled=move.doubled,
             seconds=round(self.clock.spent_s - began, 1),
         )
         self.folder.write_step(step, made.model, made.plan)
@@ -109,31 +112,37 @@ class Walk:
             return Cut(model, plan, row)
         shares = {} if not move.base else history[move.base - 1].shares
         return self.folder.cut(
-            number, lambda: cut_to(self.subject, self.folder.read_step(move.base), shares, move)
+            number,
+            lambda: cut_to(
+                self.subject,
+                self.folder.read_step(move.base),
+                shares,
+                move,
+                allowance_s=ADAPTING * self.clock.left_s,
+            ),
         )
 
     def _recovered(
         self, number: int, move: Move, made: Cut, history: list[AutoStep]
-    ) -> tuple[Recovered | None, str]:
-        """What a recovery came to, None where it diverged; and what to note of it."""
-        before = made.row["metric_cut"]
-        task = Task(number, move.long, before)
+    ) -> tuple[Recovered | None, str, float]:
+        """What a recovery came to, None where it diverged; what to note of it; its rate."""
+        before, lr = made.row["metric_cut"], 0.0
+        task = Task(number, move.long, before, move.doubled)
+        folder = self.folder.under_way(number)
         try:
-            rate = self.folder.once("rate.json", lambda: self.recovery.probe(made.model))
-            told = {**rate, "lr": self._rate(history)}
-            folder = self.folder.under_way(number)
+            rate = self.folder.once(
+                f"{folder.relative_to(self.folder.path)}/rate.json",
+                lambda: self.recovery.probe(made.model),
+            )
+            diverged = sum(step.metric is None and step.lr is not None for step in history)
+            lr = float(rate["lr"]) / BACK_OFF**diverged
+            told = {**rate, "lr": lr}
             done = self.recovery.recover_(made.model, task, rate=told, folder=folder)
         except DivergedError as error:
-            return None, str(error)
+            return None, str(error), lr
         except TimeIsOver:
             done = Recovered(before, 0.0, None, 0.0, stopped=True)
-        return done, "the time was over" if done.stopped else ""
-
-    def _rate(self, history: list[AutoStep]) -> float:
-        """The learning rate that was found, lower after every recovery that diverged."""
-        found = json.loads((self.folder.path / "rate.json").read_text(encoding="utf-8"))["lr"]
-        diverged = sum(step.metric is None and step.lr is not None for step in history)
-        return float(found) / BACK_OFF**diverged
+        return done, "the time was over" if done.stopped else "", lr
 
     def _rules(self) -> Rules:
         settings = self.subject.settings

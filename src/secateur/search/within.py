@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -20,6 +20,7 @@ from secateur.core.budget import MEASURED, Budget, Limit
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
+from secateur.cost.counted import CostModel
 from secateur.cost.energy import Energy
 from secateur.cost.latency import Latency, measure_latency
 from secateur.cost.runtimes.prepared import Prepared
@@ -40,6 +41,15 @@ STEP = 1.1
 """How far a correction goes that nothing bounds."""
 CLOSE = 0.04
 """How far below the limit a candidate may be for the search to end."""
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """Makes a plan that meets a budget at these costs."""
+
+    def __call__(
+        self, *, budget: Budget, costs: CostModel, settings: Mapping[str, Any] | None
+    ) -> Plan: ...
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,7 @@ def plan_within(
     settings: Mapping[str, Any] | None = None,
     cache: Path | None = None,
     watts: float | None = None,
+    planner: Planner | None = None,
     **options: Any,
 ) -> Within:
     """A plan whose cut model meets a latency when it is measured, and every other limit as well.
@@ -91,7 +102,9 @@ def plan_within(
     sixteen. Widths of the other kind are tried as well where these come to nothing close.
 
     device: batch, threads and runtime; those of the example and of torch where None. cache: as for
-    `time_device`. options: as for `plan`. The plan's costs hold the measured milliseconds.
+    `time_device`. options: as for `plan`. planner: what plans in its place, with the scores, widths
+    and rules that it knows, such as that of an `Adapter`. The plan's costs hold the measured
+    milliseconds.
 
     Energy is a latency here: joules as the hardware counts them, else `watts` x measured time.
 
@@ -101,7 +114,9 @@ def plan_within(
     parsed, device = Budget.parse(budget), device or Device()
     timed: dict[str, Any] = {"device": device, "cache": cache}
     if energy_limit(parsed) is not None:
-        again = partial(plan_within, model, graph, scores, example_inputs, settings=settings)
+        again = partial(
+            plan_within, model, graph, scores, example_inputs, settings=settings, planner=planner
+        )
         return plan_within_energy(
             lambda latency: again(budget=latency, **timed, **options),
             model,
@@ -119,7 +134,8 @@ def plan_within(
     def road(step: int) -> _Road:
         how = options if step == asked else {**options, "multiple_of": step}
         timings = time_device(model, graph, example_inputs, multiple_of=step, **timed)
-        planned = partial(plan, graph, scores, budget=parsed, settings=settings, **how)
+        planned = planner or partial(plan, graph, scores, **how)
+        planned = partial(planned, budget=parsed, settings=settings)
         return _Road(
             lambda costs: judged(planned(costs=costs)), partial(_timed_costs, graph, timings), limit
         )
@@ -127,7 +143,7 @@ def plan_within(
     rules = options.get("constraints") or Constraints()
     asked: int = options.get("multiple_of") or rules.multiple_of
     steps = [asked]
-    if asked == 1:
+    if asked == 1 and planner is None:
         liked = liked_width(model, graph, example_inputs, **timed)
         steps = sorted((1, ALIGNED), key=lambda step: step != liked)
     return _chosen(_walked(road, steps), limit)

@@ -73,7 +73,7 @@ def plan(
             graph, units, parsed, constraints, costs=costs, sensitivities=sensitivities
         )
         known = {} if sensitivities is None else {"sensitivities": sensitivities.hash}
-        return _assemble(problem, search(problem), {**(settings or {}), **known})
+        return assemble(problem, search(problem), {**(settings or {}), **known})
     if sensitivities is not None:
         raise ValueError("sensitivities are of units; leave blocks out, or the sensitivities")
     if parsed is not None and any(limit.metric in MEASURED for limit in parsed.limits):
@@ -88,7 +88,7 @@ def plan(
     problem = _narrower(left, units, parsed, left_of(constraints, graph, left))
     problem = replace(problem, reference=CostModel(graph).cost({}))
     solution = search(problem) if problem.bundles else problem.solve({})
-    found = _with_depth(_assemble(problem, solution, settings or {}), problem, graph, depth)
+    found = _with_depth(assemble(problem, solution, settings or {}), problem, graph, depth)
     return replace(found, settings={**found.settings, **constraints.to_json()})
 
 
@@ -126,7 +126,7 @@ def choose_units(scores_U: Float[Tensor, " units"], count: int) -> tuple[int, ..
     return tuple(np.sort(order[:count]).tolist())
 
 
-def _assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any]) -> Plan:
+def assemble(problem: Problem, solution: Solution, settings: Mapping[str, Any]) -> Plan:
     counts = {group.axis.index: group.size for group in problem.graph.groups} | solution.counts
     keep = {
         group.id: choose_units(problem.scores[group.id], counts[group.axis.index])
