@@ -75,11 +75,11 @@ def hessian_gradient(name: str) -> Weights:
 
 @cache
 def hessian_diagonal(name: str) -> Weights:
-    """The same random signs as the criterion's: batch by batch, probe by probe."""
-    generator = generator_of("hessian_diagonal", 0)
+    """The same random signs as the criterion's: for each batch from its number, probe by probe."""
     shapes = {key: p.shape for key, p in made(name).named_parameters()}
     estimates = []
     for number in range(len(batches())):
+        generator = generator_of(f"hessian_diagonal {number}", 0)
         for _ in range(PROBES):
             signs = {
                 key: torch.where(torch.rand(shape, generator=generator) < 0.5, 1.0, -1.0).double()

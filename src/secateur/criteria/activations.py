@@ -8,7 +8,7 @@ queries and keys, has those of what its own layers make. Averaged over the place
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,38 +17,35 @@ from torch import Tensor, nn
 from secateur.core.dims import unit_rows
 from secateur.core.errors import ScoreError
 from secateur.core.graph import Graph, Group
+from secateur.core.world import ALONE, World
 from secateur.criteria.contractions import Use, watched_uses
+from secateur.criteria.exact_sums import ExactSums
 from secateur.criteria.matrices import UnitActivations, parameter_members
 from secateur.criteria.running import run_batches
 
 
-@dataclass
-class _Sums:
-    """Of each index of one dimension of a weight: sums over all positions, in float64."""
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Name and dimension of a weight, and whether its product reads that dimension or makes it."""
 
-    sums: dict[str, Tensor] = field(default_factory=dict)
-    count: int = 0
+    name: str
+    dim: int
+    reads: bool
 
-    def add(self, values_CN: Tensor) -> None:
-        found = {
-            "mean": values_CN.sum(1, dtype=torch.float64),
-            "magnitude": values_CN.abs().sum(1, dtype=torch.float64),
-            "square": values_CN.square().sum(1, dtype=torch.float64),
-            "zero": (values_CN == 0).sum(1).double(),
-        }
-        self.sums = {name: self.sums.get(name, 0) + one.cpu() for name, one in found.items()}
-        self.count += values_CN.shape[1]
+    def __str__(self) -> str:
+        return f"{self.name} {self.dim} {self.reads}"
 
 
-Places = Mapping[tuple[str, int, bool], _Sums]
-"""By the weight's name and dimension, and whether its product reads that dimension or makes it."""
+_STATISTICS = ("mean_U", "magnitude_U", "square_U", "zero_U")
+Places = Mapping[str, UnitActivations]
+"""Of each index of one dimension of a weight; by the place, as text."""
 
 
-def activations_at(model: nn.Module, data: Iterable[Any]) -> Places:
-    """Statistics of what every weight reads and makes. Raises: ScoreError when there is no batch,
-    or an activation is NaN or infinite."""
+def activations_at(model: nn.Module, data: Iterable[Any], *, world: World = ALONE) -> Places:
+    """Statistics of what every weight reads and makes, over all ranks' batches. Raises: ScoreError
+    when there is no batch, or an activation is NaN or infinite."""
     parameters = dict(model.named_parameters())
-    places: dict[tuple[str, int, bool], _Sums] = {}
+    sums = ExactSums()
 
     def seen(use: Use) -> None:
         for dim, reads, values_CN in _features(use, parameters[use.name]):
@@ -57,11 +54,23 @@ def activations_at(model: nn.Module, data: Iterable[Any]) -> Places:
                     f"what {use.name} {'reads' if reads else 'makes'} holds NaN or infinite values "
                     "on this data; check the calibration data, or run the model in float32"
                 )
-            places.setdefault((use.name, dim, reads), _Sums()).add(values_CN)
+            found_4C = _sums_of(values_CN).cpu()
+            sums.add_one_(str(_Place(use.name, dim, reads)), found_4C, count=values_CN.shape[1])
 
     with watched_uses(model, seen):
         run_batches(model, data)
+    sums.reduce_(world, what="statistics of activations")
+    places = {}
+    for place in list(sums):
+        total_4C, count = sums.take(place)
+        places[place] = UnitActivations(*(total_4C / count))
     return places
+
+
+def _sums_of(values_CN: Tensor) -> Tensor:
+    """The sum of the activations, of their magnitudes and squares, and how many are zero."""
+    found = (values_CN, values_CN.abs(), values_CN.square(), values_CN == 0)
+    return torch.stack([one.sum(1, dtype=torch.float64) for one in found])
 
 
 def unit_activations(graph: Graph, group: Group, places: Places) -> UnitActivations | None:
@@ -69,17 +78,17 @@ def unit_activations(graph: Graph, group: Group, places: Places) -> UnitActivati
     for reads in (True, False):
         found = []
         for member in parameter_members(graph, group):
-            place = places.get((member.tensor, member.dim, reads))
+            place = places.get(str(_Place(member.tensor, member.dim, reads)))
             if place is not None:
                 dim = graph.tensors[member.tensor].dims[member.dim]
-                for name in place.sums:
-                    rows = unit_rows(place.sums[name] / place.count, 0, dim, group.axis)
-                    found += [(name, part.mean(1)) for part in rows]
+                for which in _STATISTICS:
+                    rows = unit_rows(getattr(place, which), 0, dim, group.axis)
+                    found += [(which, part.mean(1)) for part in rows]
         if found:
             return UnitActivations(
                 *(
                     torch.stack([part for name, part in found if name == which]).mean(0)
-                    for which in ("mean", "magnitude", "square", "zero")
+                    for which in _STATISTICS
                 )
             )
     return None

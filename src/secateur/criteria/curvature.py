@@ -6,7 +6,7 @@ kernels cannot be differentiated twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,27 +16,31 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from secateur.core.errors import ScoreError
 from secateur.core.modes import without_fast_path
+from secateur.core.world import ALONE, World
+from secateur.criteria.exact_sums import ExactSums
 from secateur.criteria.gradients import (
     Gradients,
     LossFn,
-    add_,
     batch_losses,
     mean_gradients,
     trainable,
 )
 from secateur.criteria.matrices import generator_of
 from secateur.criteria.running import plain_recurrence
+from secateur.criteria.shares import repeatable
 
 PROBES = 8
 """Random sign vectors for each batch; the estimate's error falls with the root of their number."""
 
 
-def hessian_gradients(model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None) -> Gradients:
+def hessian_gradients(
+    model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None, *, world: World = ALONE
+) -> Gradients:
     """``H g`` with the Hessian H and the gradient g of the loss averaged over all batches."""
-    batches = data if isinstance(data, Sequence) else list(data)
+    batches = repeatable(data)
     with _twice_differentiable(model):
-        mean = mean_gradients(model, batches, loss_fn)
-        return _mean_product(model, batches, loss_fn, [mean])
+        mean = mean_gradients(model, batches, loss_fn, world=world)
+        return _mean_product(model, batches, loss_fn, lambda number: [mean], world=world)
 
 
 def hessian_diagonals(
@@ -46,56 +50,53 @@ def hessian_diagonals(
     *,
     seed: int = 0,
     probes: int = PROBES,
+    world: World = ALONE,
 ) -> Gradients:
-    """An unbiased estimate of the Hessian's diagonal: the mean of ``v * H v`` over sign vectors v.
+    """An unbiased estimate of the Hessian's diagonal: the mean of ``v * H v`` over sign vectors v,
+    drawn for each batch from its number and the seed alone.
 
     Source: Bekas, Kokiopoulou, Saad, An estimator for the diagonal of a matrix, Applied Numerical
     Mathematics 2007, equation 2.
     """
-    signs = _Signs(trainable(model), seed, probes)
+    parameters = trainable(model)
+
+    def signs(number: int) -> Iterator[Gradients]:
+        generator = generator_of(f"hessian_diagonal {number}", seed)
+        return (_signs(parameters, generator) for _ in range(probes))
+
     with _twice_differentiable(model):
-        return _mean_product(model, data, loss_fn, signs, times_vector=True)
+        return _mean_product(model, data, loss_fn, signs, world=world, times_vector=True)
 
 
-class _Signs:
-    """Vectors of random signs, drawn anew each time they are walked through."""
-
-    def __init__(self, parameters: dict[str, nn.Parameter], seed: int, probes: int) -> None:
-        self.parameters, self.probes = parameters, probes
-        self.generator = generator_of("hessian_diagonal", seed)
-
-    def __iter__(self) -> Iterator[Gradients]:
-        for _ in range(self.probes):
-            yield {
-                name: (torch.rand(p.shape, generator=self.generator) < 0.5)
-                .to(p.device, p.dtype)
-                .mul_(2)
-                .sub_(1)
-                for name, p in self.parameters.items()
-            }
+def _signs(parameters: dict[str, nn.Parameter], generator: torch.Generator) -> Gradients:
+    return {
+        name: (torch.rand(p.shape, generator=generator) < 0.5).to(p.device, p.dtype).mul_(2).sub_(1)
+        for name, p in parameters.items()
+    }
 
 
 def _mean_product(
     model: nn.Module,
     data: Iterable[Any],
     loss_fn: LossFn | None,
-    vectors: Iterable[Gradients],
+    vectors: Callable[[int], Iterable[Gradients]],
     *,
+    world: World,
     times_vector: bool = False,
 ) -> Gradients:
-    """The mean over batches and vectors v of ``H v``, or of ``v * H v``."""
+    """The mean over batches and the vectors v for each batch's number of ``H v``, or of
+    ``v * H v``."""
     parameters = trainable(model)
-    total: Gradients = {}
-    count = 0
-    for loss in batch_losses(model, data, loss_fn):
+    sums = ExactSums(parameters)
+    for number, loss in batch_losses(model, data, loss_fn):
         known = _differentiable_gradients(loss, parameters)
-        for vector in vectors:
+        for vector in vectors(number):
             product = _product(known, vector, parameters)
             if times_vector:
                 product = {name: tensor * vector[name] for name, tensor in product.items()}
-            add_(total, product)
-            count += 1
-    return {name: tensor.div_(count) for name, tensor in total.items()}
+            sums.add_(product)
+    sums.reduce_(world, what="products with the Hessian")
+    return sums.means()
 
 
 def _differentiable_gradients(loss: Tensor, parameters: dict[str, nn.Parameter]) -> Gradients:

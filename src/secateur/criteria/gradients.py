@@ -18,6 +18,9 @@ from torch.utils import _pytree as pytree
 
 from secateur.core.errors import ScoreError
 from secateur.core.modes import evaluating
+from secateur.core.world import ALONE, World
+from secateur.criteria.exact_sums import ExactSums
+from secateur.criteria.shares import Numbered, no_batch, numbered, plain
 
 LossFn = Callable[[Any, Any], Tensor]
 Gradients = dict[str, Tensor]
@@ -33,7 +36,7 @@ def batch_gradients(
     not a finite number, or there is no batch.
     """
     parameters = trainable(model)
-    for loss in batch_losses(model, data, loss_fn):
+    for _, loss in batch_losses(model, data, loss_fn):
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         yield {
             name: gradient
@@ -42,24 +45,16 @@ def batch_gradients(
         }
 
 
-def mean_gradients(model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None) -> Gradients:
-    """The gradients averaged over the batches, in float32 at least; raises as `batch_gradients`."""
-    total: Gradients = {}
-    count = 0
+def mean_gradients(
+    model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None, *, world: World = ALONE
+) -> Gradients:
+    """The gradients averaged over all ranks' batches, in float32 at least; raises as
+    `batch_gradients`."""
+    sums = ExactSums(trainable(model))
     for gradients in batch_gradients(model, data, loss_fn):
-        add_(total, gradients)
-        count += 1
-    return {name: gradient.div_(count) for name, gradient in total.items()}
-
-
-def add_(total: Gradients, found: Mapping[str, Tensor], *, weight: float = 1.0) -> None:
-    """Add to the sums, in float32 at least."""
-    for name, tensor in found.items():
-        if name in total:
-            total[name].add_(tensor, alpha=weight)
-        else:
-            wide = tensor.dtype if tensor.dtype.itemsize >= 4 else torch.float32
-            total[name] = tensor.detach().to(wide, copy=True).mul_(weight)
+        sums.add_(gradients)
+    sums.reduce_(world, what="mean gradients")
+    return sums.means()
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -73,19 +68,21 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return parameters
 
 
-def batch_losses(model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None) -> Iterator[Tensor]:
-    """The loss of each batch, to be differentiated. Raises: as `batch_gradients`."""
+def batch_losses(
+    model: nn.Module, data: Iterable[Any], loss_fn: LossFn | None
+) -> Iterator[tuple[int, Tensor]]:
+    """Each batch's number and its loss, to be differentiated. Raises: as `batch_gradients`."""
     device = next(iter(trainable(model).values())).device
-    number = -1
+    known, number = numbered(data), -1
     with evaluating(model):
-        for number, batch in enumerate(data):
-            batch = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), _plain(batch))
+        for number, batch in known.pairs:
+            batch = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), plain(batch))
             with torch.enable_grad():
                 loss = _loss(model, batch, loss_fn, number)
                 _check(loss, number)
-            yield loss
-    if number < 0:
-        raise ScoreError("the calibration data holds no batch; pass a loader that is not empty")
+            yield number, loss
+    if number < 0 and not known.is_share:
+        raise no_batch()
 
 
 def samples_of(data: Iterable[Any]) -> Iterator[Any]:
@@ -95,25 +92,30 @@ def samples_of(data: Iterable[Any]) -> Iterator[Any]:
     >>> [batch[1].tolist() for batch in samples_of([(torch.zeros(2, 3), torch.tensor([5, 6]))])]
     [[5], [6]]
     """
-    for number, batch in enumerate(data):
-        plain = _plain(batch)
-        sizes = {t.shape[0] for t in pytree.tree_leaves(plain) if isinstance(t, Tensor) and t.dim()}
+    return (batch for _, batch in numbered_samples(data).pairs)
+
+
+def numbered_samples(data: Iterable[Any]) -> Numbered:
+    """As `samples_of`, with the number of the batch that each is from."""
+    known = numbered(data)
+    return Numbered(_samples(known.pairs), known.is_share)
+
+
+def _samples(pairs: Iterable[tuple[int, Any]]) -> Iterator[tuple[int, Any]]:
+    for number, batch in pairs:
+        whole = plain(batch)
+        sizes = {t.shape[0] for t in pytree.tree_leaves(whole) if isinstance(t, Tensor) and t.dim()}
         if len(sizes) != 1:
             raise ScoreError(
                 f"calibration batch {number} cannot be split into samples: the first dimensions of "
                 f"its tensors are {sorted(sizes)}; pass a loader with batch_size=1"
             )
         for k in range(sizes.pop()):
-            yield pytree.tree_map_only(Tensor, partial(_one_of, k), plain)
+            yield number, pytree.tree_map_only(Tensor, partial(_one_of, k), whole)
 
 
 def _one_of(k: int, tensor: Tensor) -> Tensor:
     return tensor[k : k + 1] if tensor.dim() else tensor
-
-
-def _plain(batch: Any) -> Any:
-    """A tokenizer's own mapping becomes a plain dict, which pytree can walk."""
-    return dict(batch) if isinstance(batch, Mapping) else batch
 
 
 def _loss(model: nn.Module, batch: Any, loss_fn: LossFn | None, number: int) -> Any:

@@ -6,51 +6,70 @@ see of it. Transposed convolutions are not watched.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from secateur.core.world import ALONE, World
 from secateur.criteria.contractions import Use, watched_uses
+from secateur.criteria.exact_sums import ExactSums
 from secateur.criteria.running import run_batches
 
 
-def input_norms(model: nn.Module, data: Iterable[Any]) -> dict[str, Tensor]:
+def input_norms(
+    model: nn.Module, data: Iterable[Any], *, world: World = ALONE
+) -> dict[str, Tensor]:
     """L2 norms in the parameters' shapes, by name; parameters that multiply nothing are absent."""
     parameters = dict(model.named_parameters())
-    squares: dict[str, Tensor] = {}
+    sums = ExactSums()
 
     def seen(use: Use) -> None:
         whole = parameters[use.name]
-        if use.name not in squares:
-            # the parameter's own strides, so that a part of it is the same part of this
-            squares[use.name] = torch.zeros_like(
-                whole, dtype=_wide(whole), memory_format=torch.preserve_format
-            )
-        target = squares[use.name]
-        if target.stride() != whole.stride():
-            return  # laid out with gaps: its parts cannot be found again
         offset = use.weight.storage_offset() - whole.storage_offset()
-        part = target.as_strided(use.weight.shape, use.weight.stride(), offset)
-        _add_squares_(part, use)
+        groups = 0 if use.window is None else use.window.groups
+        part = [use.name, offset, list(use.weight.shape), list(use.weight.stride()), groups]
+        sums.add_one_(json.dumps(part), _squares(use, _wide(whole)).cpu())
 
     with watched_uses(model, seen):
         run_batches(model, data)
+    sums.reduce_(world, what="norms of inputs")
+    squares: dict[str, Tensor] = {}
+    for part in sorted(sums):  # parts may overlap: always in the same order
+        name, *where = json.loads(part)
+        total, _ = sums.take(part)
+        whole = parameters[name]
+        if name not in squares:
+            # the parameter's own strides, so that a part of it is the same part of this
+            squares[name] = torch.zeros_like(
+                whole, dtype=_wide(whole), memory_format=torch.preserve_format
+            )
+        if squares[name].stride() == whole.stride():
+            _spread_(squares[name], total, *where)
+        # else laid out with gaps: its parts cannot be found again
     return {name: square.sqrt_() for name, square in squares.items()}
 
 
-def _add_squares_(part: Tensor, use: Use) -> None:
-    """Add the squared norms of what was read to the weights that multiplied it."""
+def _squares(use: Use, dtype: torch.dtype) -> Tensor:
+    """The squared norm of each feature that was read; of a convolution by its groups."""
     if use.window is None:
-        norm_K = use.read.to(part.dtype).square().sum(0)
-        part.add_(norm_K[:, None])
-        return
-    groups = use.window.groups
+        return use.read.to(dtype).square().sum(0)
     others = [k for k in range(use.read.dim()) if k != 1]
-    norm_GK = use.read.to(part.dtype).square().sum(others).reshape(groups, -1)
-    shape = (*norm_GK.shape, *(1 for _ in range(part.dim() - 2)))
-    torch.unflatten(part, 0, (groups, -1)).add_(norm_GK.reshape(shape)[:, None])
+    return use.read.to(dtype).square().sum(others).reshape(use.window.groups, -1)
+
+
+def _spread_(
+    whole: Tensor, norms: Tensor, offset: int, shape: list[int], stride: list[int], groups: int
+) -> None:
+    """Add squared norms to all weights of a part that they multiplied."""
+    part, norms = whole.as_strided(shape, stride, offset), norms.to(whole)
+    if not groups:
+        part.add_(norms[:, None])
+        return
+    norms = norms.reshape(*norms.shape, *(1 for _ in shape[2:]))
+    torch.unflatten(part, 0, (groups, -1)).add_(norms[:, None])
 
 
 def _wide(tensor: Tensor) -> torch.dtype:

@@ -6,21 +6,26 @@ of all layers would not fit into `BYTES` together. Layers that read one tensor s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from secateur.core.errors import ScoreError
+from secateur.core.world import ALONE, World
 from secateur.criteria.contractions import Use, watched_uses
+from secateur.criteria.exact_sums import ExactSums
 from secateur.criteria.patches import rows_of
 from secateur.criteria.running import run_batches
+from secateur.criteria.shares import first_of, repeatable
+from secateur.criteria.sound import finite
 
 BYTES = 1 << 31
 """Memory for moments at a time."""
+_BINS = 2
+"""Of sums of a moment's products, which are at least as exact as float64 for what they are for."""
 POSITIONS = 1 << 13
 """Positions of a batch that are looked at, about: neighbours in an image say much the same."""
 Part = tuple[str, int, tuple[int, ...], tuple[int, ...]]
@@ -38,24 +43,25 @@ class Moment:
 
 
 def input_moments(
-    model: nn.Module, data: Iterable[Any], wanted: Callable[[Use], bool]
-) -> Iterator[dict[Part, Moment]]:
-    """Moments of what the wanted weights read, as many at a time as fit into `BYTES`.
+    model: nn.Module, data: Iterable[Any], wanted: Callable[[Use], bool], *, world: World = ALONE
+) -> Iterator[list[Moment]]:
+    """Moments of what the wanted weights read, over all ranks' batches, as many at a time as fit
+    into `BYTES`.
 
     Raises: ScoreError when there is no batch, or something read is NaN or infinite.
     """
-    batches = data if isinstance(data, Sequence) else list(data)
-    sizes: dict[Part, int] = {}
+    batches = repeatable(data)
+    uses: dict[Part, Use] = {}
 
-    def measure(use: Use) -> None:
+    def found(use: Use) -> None:
         if wanted(use):
-            groups, features = _shape(use)
-            sizes[part_of(use)] = groups * features * features * 8
+            empty = torch.empty(0)
+            uses[part_of(use)] = replace(use, read=empty, made=empty)
 
-    with watched_uses(model, measure):
-        run_batches(model, list(islice(batches, 1)))
-    for chosen in _shares(sizes):
-        yield _collected(model, batches, chosen)
+    with watched_uses(model, found):
+        run_batches(model, first_of(batches))
+    for chosen in _portions(uses):
+        yield _collected(model, batches, chosen, world)
 
 
 def part_of(use: Use) -> Part:
@@ -64,23 +70,26 @@ def part_of(use: Use) -> Part:
     return use.name, int(weight.storage_offset()), tuple(weight.shape), tuple(weight.stride())
 
 
-def _shares(sizes: Mapping[Part, int]) -> Iterator[set[Part]]:
-    share: set[Part] = set()
+def _portions(uses: Mapping[Part, Use]) -> Iterator[dict[Part, Use]]:
+    portion: dict[Part, Use] = {}
     total = 0
-    for part, size in sizes.items():
-        if share and total + size > BYTES:
-            yield share
-            share, total = set(), 0
-        share.add(part)
+    for part, use in uses.items():
+        groups, features = _shape(use)
+        size = groups * features * features * 8 * _BINS
+        if portion and total + size > BYTES:
+            yield portion
+            portion, total = {}, 0
+        portion[part] = use
         total += size
-    if share:
-        yield share
+    if portion:
+        yield portion
 
 
 def _collected(
-    model: nn.Module, batches: Iterable[Any], chosen: Container[Part]
-) -> dict[Part, Moment]:
-    found: dict[Part, Moment] = {}
+    model: nn.Module, batches: Iterable[Any], chosen: Mapping[Part, Use], world: World
+) -> list[Moment]:
+    sums = ExactSums(bins=_BINS)
+    numbers = {part: str(k) for k, part in enumerate(chosen)}
     last: list[tuple[Use, Tensor, int]] = []
 
     def seen(use: Use) -> None:
@@ -91,20 +100,23 @@ def _collected(
         if not last or not _same_input(last[0][0], use):
             last[:] = [(use, *_square(use))]
         _, square, positions = last[0]
-        if part not in found:
-            empty = torch.empty(0)
-            found[part] = Moment(replace(use, read=empty, made=empty), torch.zeros_like(square), 0)
-        found[part].square_GFF += square
-        found[part].positions += positions
+        sums.add_one_(numbers[part], square, count=positions)
 
     with watched_uses(model, seen):
         run_batches(model, batches)
-    for part, moment in found.items():
-        if not moment.square_GFF.isfinite().all():
+    last.clear()
+    sums.reduce_(world, what="moments of inputs")
+    found = []
+    for part, use in chosen.items():
+        if numbers[part] not in sums:
+            continue
+        square, positions = sums.take(numbers[part])
+        if not finite(square):
             raise ScoreError(
                 f"what {part[0]} reads holds NaN or infinite values on this data; check the "
                 "calibration data, or run the model in float32"
             )
+        found.append(Moment(use, square, positions))
     return found
 
 

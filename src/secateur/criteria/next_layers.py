@@ -9,8 +9,9 @@ U units, R features of one unit, M outputs, F features of all units, G groups of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,8 +20,10 @@ from torch import Tensor, nn
 from secateur.core.dims import Axis, Dim, dim_size, unit_rows
 from secateur.core.errors import ScoreError
 from secateur.core.graph import Graph, Group, Member
+from secateur.core.world import ALONE, World
 from secateur.criteria.activations import dim_of
 from secateur.criteria.contractions import Use
+from secateur.criteria.divided import divided
 from secateur.criteria.matrices import parameter_members
 from secateur.criteria.moments import Moment, input_moments
 from secateur.criteria.patches import weight_of
@@ -32,19 +35,47 @@ ErrorOf = Callable[[Tensor, Tensor], Tensor]
 
 
 def errors_of_next_layers(
-    graph: Graph, model: nn.Module, data: Iterable[Any], error_of: ErrorOf
+    graph: Graph,
+    model: nn.Module,
+    data: Iterable[Any],
+    error_of: ErrorOf,
+    *,
+    world: World = ALONE,
 ) -> dict[str, Tensor]:
     """For each free group that a weight reads: the sum of the next layers' relative errors.
 
-    Raises: ScoreError when no weight reads any group, and for unsound data.
+    world: ranks that divide the batches, then the layers. Raises: ScoreError when no weight reads
+    any group, and for unsound data.
     """
     scores: dict[str, Tensor] = {}
-    for group, moment, dims in _read_groups(graph, model, data):
-        error_U = _relative_errors(moment, dims, group.axis, error_of)
-        scores[group.id] = scores.get(group.id, 0) + error_U
+    for read in _read_groups(graph, model, data, world):
+        errors = divided(
+            partial(_relative_errors, read, error_of),
+            [[one.group.size] for one in read],
+            costs=[one.cost for one in read],
+            world=world,
+            what="errors of next layers",
+        )
+        for one, error_U in zip(read, errors, strict=True):
+            scores[one.group.id] = scores.get(one.group.id, 0) + error_U
     if not scores:
         raise _unread()
     return {group.id: scores[group.id] for group in graph.free if group.id in scores}
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A free group, and a part of a weight that sums over its axis, along a dimension `dim`."""
+
+    group: Group
+    moment: Moment
+    dim: Dim
+
+    @property
+    def cost(self) -> float:
+        """Of a factorisation, about."""
+        groups, features, _ = self.moment.square_GFF.shape
+        return float(groups) * features**3
 
 
 @dataclass(frozen=True)
@@ -56,14 +87,17 @@ class GroupReader:
     reader: Reader
 
 
-def readers_of(graph: Graph, model: nn.Module, data: Iterable[Any]) -> dict[str, list[GroupReader]]:
+def readers_of(
+    graph: Graph, model: nn.Module, data: Iterable[Any], *, world: World = ALONE
+) -> dict[str, list[GroupReader]]:
     """For each free group that weights read: those that do.
 
     Raises: ScoreError when no weight reads any group, and for unsound data.
     """
     found: dict[str, list[GroupReader]] = {}
-    for group, moment, dims in _read_groups(graph, model, data):
-        indices_UR = _features(dims, group.axis, _taps(moment.use))
+    for one in (one for read in _read_groups(graph, model, data, world) for one in read):
+        group, moment = one.group, one.moment
+        indices_UR = _features(one.dim, group.axis, _taps(moment.use))
         weight_GFM = weight_of(moment.use).detach().to("cpu", torch.float64)
         for k, (square_FF, weight_FM) in enumerate(zip(moment.square_GFF, weight_GFM, strict=True)):
             size = float((weight_FM * (square_FF @ weight_FM)).sum())
@@ -77,9 +111,10 @@ def readers_of(graph: Graph, model: nn.Module, data: Iterable[Any]) -> dict[str,
 
 
 def _read_groups(
-    graph: Graph, model: nn.Module, data: Iterable[Any]
-) -> Iterator[tuple[Group, Moment, Dim]]:
-    """Each free group with each part of a weight that sums over its axis."""
+    graph: Graph, model: nn.Module, data: Iterable[Any], world: World
+) -> Iterator[list[_Read]]:
+    """Each free group with each part of a weight that sums over its axis, as many at a time as
+    there is memory for."""
     parameters = dict(model.named_parameters())
     readers: dict[Member, list[Group]] = {}
     for group in graph.free:
@@ -91,12 +126,14 @@ def _read_groups(
         member = None if dim is None else Member(use.name, dim)
         return member if member in readers else None
 
-    for moments in input_moments(model, data, lambda use: read(use) is not None):
-        for moment in moments.values():
+    for moments in input_moments(model, data, lambda use: read(use) is not None, world=world):
+        found = []
+        for moment in moments:
             place = read(moment.use)
             assert place is not None
-            for group in readers[place]:
-                yield group, moment, graph.tensors[place.tensor].dims[place.dim]
+            dim = graph.tensors[place.tensor].dims[place.dim]
+            found += [_Read(group, moment, dim) for group in readers[place]]
+        yield found
 
 
 def _unread() -> ScoreError:
@@ -111,8 +148,9 @@ def _read_dim(use: Use, parameter: Tensor) -> int | None:
     return dim_of(use.weight, 0, parameter) if use.window is None else 1
 
 
-def _relative_errors(moment: Moment, dim: Dim, axis: Axis, error_of: ErrorOf) -> Tensor:
+def _relative_errors(all_read: Sequence[_Read], error_of: ErrorOf, k: int) -> Tensor:
     """The squared error of one layer's outputs when each unit goes, over their squared size."""
+    moment, dim, axis = all_read[k].moment, all_read[k].dim, all_read[k].group.axis
     weight_GFM = weight_of(moment.use).detach().to("cpu", torch.float64)
     indices_UR = _features(dim, axis, _taps(moment.use))
     total_U = torch.zeros(axis.size, dtype=torch.float64)

@@ -9,22 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from secateur.core.errors import ScoreError
 from secateur.core.modes import evaluating, without_fast_path
+from secateur.criteria.shares import no_batch, numbered
 
 
 def run_batches(model: nn.Module, data: Iterable[Any]) -> int:
-    """Run every batch in evaluation mode, without gradients; how many there were.
+    """Run every batch of this rank in evaluation mode, without gradients; how many there were.
 
-    Raises: ScoreError when there is none.
+    Raises: ScoreError when the whole data has none.
     """
-    count = 0
+    known, count = numbered(data), 0
     with evaluating(model), torch.no_grad(), without_fast_path():
-        for batch in data:
+        for _, batch in known.pairs:
             run_batch(model, batch)
             count += 1
-    if not count:
-        raise ScoreError("the calibration data holds no batch; pass a loader that is not empty")
+    if not count and not known.is_share:
+        raise no_batch()
     return count
 
 

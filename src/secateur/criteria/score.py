@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from types import ModuleType
 from typing import Any
@@ -22,9 +24,11 @@ from secateur.core.fingerprint import fingerprint, named_tensors
 from secateur.core.graph import Graph, Group, Member
 from secateur.core.lookup import find
 from secateur.core.plan import Scores
+from secateur.core.world import ALONE, World
 from secateur.criteria.activations import activations_at, unit_activations
 from secateur.criteria.blocks import score_blocks
-from secateur.criteria.evidence import evidence_kind, needs_data, rounds
+from secateur.criteria.divided import divided
+from secateur.criteria.evidence import Calibration, averaged, evidence_kind, needs_data, rounds
 from secateur.criteria.gradients import LossFn
 from secateur.criteria.marginals import Marginals, is_short, terms_of
 from secateur.criteria.matrices import (
@@ -41,6 +45,7 @@ from secateur.criteria.scales import only_scales
 from secateur.criteria.sensitivity import errors_of_outputs
 from secateur.criteria.sound import check_finite, check_present
 from secateur.criteria.synaptic import ones_for
+from secateur.criteria.together import together
 
 
 def score(
@@ -51,6 +56,7 @@ def score(
     data: Iterable[Any] | None = None,
     loss_fn: LossFn | None = None,
     seed: int = 0,
+    world: World = ALONE,
 ) -> Scores:
     """One float64 score per unit of each free group, higher is more important.
 
@@ -60,13 +66,25 @@ def score(
     floating-point parameter, gets no score. A criterion that looks at the stream, "block_output",
     scores whole blocks instead, by their path.
 
-    Raises: ScoreError for missing data, NaN or infinite tensors and weights on meta;
-    PlanMismatchError when the graph is another model's; ValueError for an unknown criterion.
+    world: ranks that score together. Each is given the same model and the same data, whole, runs
+    a part of the batches, and gets the same scores, bit for bit those of one process with as many
+    threads as each of them has.
+
+    Raises: ScoreError for missing data, NaN or infinite tensors and weights on meta, and data that
+    differ between ranks; PlanMismatchError when the graph is another model's; ValueError for an
+    unknown criterion; EngineError when ranks hold different models. All ranks raise the same.
     """
     rule = find("secateur.criteria", criterion, kind="criterion")
-    check_model(graph, model)
-    if "stream" in rule.NEEDS:
-        return score_blocks(graph, model, criterion=criterion, data=data)
+    with together(world, what=f"scores by {criterion}") as ranks:
+        check_model(graph, model)
+        if "stream" in rule.NEEDS:
+            return score_blocks(graph, model, criterion=criterion, data=data, world=ranks)
+        told = Calibration(criterion, data, loss_fn, seed, ranks)
+        return _scores_by(rule, graph, model, told.agreed(model, graph))
+
+
+def _scores_by(rule: ModuleType, graph: Graph, model: nn.Module, told: Calibration) -> Scores:
+    criterion, data, seed, world = told.criterion, told.data, told.seed, told.world
     if not rule.NEEDS:
         return {
             group.id: _one(
@@ -80,26 +98,23 @@ def score(
         return _sums(rule, graph, tensors)
     check_finite(graph, tensors)
     if "activations" in rule.NEEDS:
-        return _by_activations(rule, graph, model, criterion=criterion, data=data, seed=seed)
+        return _by_activations(rule, graph, model, told)
     if rule.NEEDS & {"input_moments", "outputs"}:
         if data is None:
             raise needs_data(criterion, with_loss=False)
         if "outputs" in rule.NEEDS:
-            return errors_of_outputs(graph, model, data, rule.rise)
-        return errors_of_next_layers(graph, model, data, rule.error)
+            return errors_of_outputs(graph, model, data, rule.rise, world=world)
+        return errors_of_next_layers(graph, model, data, rule.error, world=world)
     if "norm_scale" in rule.NEEDS:
         graph = only_scales(graph)
     kind = evidence_kind(rule)
     if kind is None:
-        return _scores(rule, graph, tensors, seed)
+        return _scores(rule, graph, tensors, seed, world=world)
     if kind == "synaptic_gradient" and data is None:
-        data = ones_for(graph)
-    return _mean(
-        _scores(rule, graph, tensors, seed, evidence)
-        for evidence in rounds(
-            kind, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed
-        )
-    )
+        told = replace(told, data=ones_for(graph))
+    found = rounds(kind, model, told)
+    scores = averaged(kind, found, partial(_scores, rule, graph, tensors, seed), world=world)
+    return {group.id: scores[group.id] for group in graph.free if group.id in scores}
 
 
 def check_model(graph: Graph, model: nn.Module) -> None:
@@ -166,9 +181,14 @@ def _scores(
     tensors: Mapping[str, Tensor],
     seed: int,
     evidence: Mapping[str, Tensor] | None = None,
+    *,
+    world: World = ALONE,
 ) -> dict[str, Tensor]:
-    """Scores of all groups that have a parameter, from weights and one round of evidence."""
-    scores = {}
+    """Scores of all groups that have a parameter, from weights and one round of evidence.
+
+    world: ranks that divide the groups among them.
+    """
+    found: dict[str, Matrices] = {}
     for group in graph.free:
         members = _members(graph, group, tensors)
         if not members:
@@ -177,30 +197,36 @@ def _scores(
             if evidence_kind(rule) == "input_norm":
                 continue
             raise _unreached(group, members)
-        context = context_of(group.id, group.size, seed)
-        scores[group.id] = _of_group(
-            rule, Matrices(graph, group, members, tensors, evidence), context
-        )
-    return scores
+        found[group.id] = Matrices(graph, group, members, tensors, evidence)
+    groups = [matrices.group for matrices in found.values()]
+
+    def work(k: int) -> Tensor:
+        context = context_of(groups[k].id, groups[k].size, seed)
+        return _of_group(rule, found[groups[k].id], context)
+
+    # what looks at all of a group, pairs of its units for example, is worth dividing
+    world = world if "of_group" in vars(rule) else ALONE
+    costs = [
+        g.size * sum(tensors[member.tensor].numel() for member in found[g.id].members)
+        for g in groups
+    ]
+    shapes = [[group.size] for group in groups]
+    scores = divided(work, shapes, costs=costs, world=world, what="scores of groups")
+    return dict(zip(found, scores, strict=True))
 
 
 def _by_activations(
-    rule: ModuleType,
-    graph: Graph,
-    model: nn.Module,
-    *,
-    criterion: str,
-    data: Iterable[Any] | None,
-    seed: int,
+    rule: ModuleType, graph: Graph, model: nn.Module, told: Calibration
 ) -> dict[str, Tensor]:
     """Scores of all groups whose activations a weight reads or makes."""
-    if data is None:
-        raise needs_data(criterion, with_loss=False)
-    tensors, places, scores = dict(named_tensors(model)), activations_at(model, data), {}
+    if told.data is None:
+        raise needs_data(told.criterion, with_loss=False)
+    tensors, scores = dict(named_tensors(model)), {}
+    places = activations_at(model, told.data, world=told.world)
     for group in graph.free:
         found = unit_activations(graph, group, places)
         if found is not None:
-            context = context_of(group.id, group.size, seed, found)
+            context = context_of(group.id, group.size, told.seed, found)
             matrices = Matrices(graph, group, _members(graph, group, tensors), tensors)
             scores[group.id] = _of_group(rule, matrices, context)
     return scores
@@ -229,15 +255,6 @@ def _unreached(group: Group, members: list[Member]) -> ScoreError:
 def _one(rule: ModuleType, matrix: UnitMatrix, context: Context) -> Tensor:
     values: Tensor = rule.importance(matrix, context)
     return values.to("cpu", torch.float64)
-
-
-def _mean(batches: Iterable[dict[str, Tensor]]) -> dict[str, Tensor]:
-    total: dict[str, Tensor] = {}
-    count = 0
-    for scores in batches:
-        count += 1
-        total = {id: total[id] + s if total else s for id, s in scores.items()}
-    return {id: values / count for id, values in total.items()}
 
 
 def _members(graph: Graph, group: Group, tensors: Mapping[str, Tensor]) -> list[Member]:

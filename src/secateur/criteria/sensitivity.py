@@ -7,6 +7,7 @@ cost model come scores: the rise of the error for each part of the cost that a u
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,10 +18,13 @@ from torch import Tensor, nn
 from secateur.core.errors import ScoreError
 from secateur.core.graph import Graph, Group
 from secateur.core.modes import evaluating
+from secateur.core.world import ALONE, World
 from secateur.cost.counted import CostModel
+from secateur.criteria.divided import divided
 from secateur.criteria.next_layers import GroupReader, readers_of
 from secateur.criteria.removal import greedy_removal, without
 from secateur.criteria.running import run_batch
+from secateur.criteria.shares import Shares, repeatable
 from secateur.graph.calls import tensors_in
 
 DEPTHS = (0.2, 0.6)
@@ -29,42 +33,67 @@ HELD = 4
 """Every fourth batch is held back for that: what seemed to be of no use elsewhere may be there."""
 BATCHES = 4
 """So many batches are looked at."""
+_FLOPS = 2e10
+"""A core's float64 operations in a second, about: what runs and factorisations are compared by."""
 
 Rise = Callable[[Tensor, Tensor], Tensor]
 
 
 def errors_of_outputs(
-    graph: Graph, model: nn.Module, data: Iterable[Any], rise: Rise
+    graph: Graph, model: nn.Module, data: Iterable[Any], rise: Rise, *, world: World = ALONE
 ) -> dict[str, Tensor]:
     """For each free group that a weight reads: per unit, what `rise` makes of the outputs' relative
     squared error and the saved share of the model's multiply-accumulates.
 
-    Raises: ScoreError when no weight reads any group, and for unsound data.
+    world: ranks that divide the batches, then the groups. Raises: ScoreError when no weight reads
+    any group, and for unsound data.
     """
-    batches = data if isinstance(data, Sequence) else list(data)
-    held = [k % HELD == HELD - 1 for k in range(len(batches))]
-    chosen = [batch for batch, own in zip(batches, held, strict=True) if own or not any(held)]
-    others = [batch for batch, own in zip(batches, held, strict=True) if not own]
-    chosen = chosen[:BATCHES]
-    readers = readers_of(graph, model, others)
+    given = repeatable(data)
+    batches = given.batches if isinstance(given, Shares) else given
+    held = [k for k in range(len(batches)) if k % HELD == HELD - 1]
+    others = [k for k in range(len(batches)) if k not in held]
+    chosen = [batches[k] for k in (held or others)[:BATCHES]]
+    rest = given.only(others) if isinstance(given, Shares) else [batches[k] for k in others]
+    readers = readers_of(graph, model, rest, world=world)
     costs = CostModel(graph)
-    scores = {}
+    saved = {group.id: _saved(group, costs) for group in graph.free if group.id in readers}
+    groups = [group for group in graph.free if group.id in saved and float(saved[group.id][-1]) > 0]
     with evaluating(model), torch.no_grad():
+        start = time.perf_counter()
         wanted = [_outputs(run_batch(model, batch)) for batch in chosen]
-        for group in graph.free:
-            if group.id not in readers:
-                continue
+        runs_s = world.first(time.perf_counter() - start, what="seconds of a run")
+
+        def errors_of(k: int) -> Tensor:
+            group = groups[k]
             removal = greedy_removal([reader.reader for reader in readers[group.id]])
             measured = {}
             for depth in DEPTHS:
                 count = max(1, round(depth * group.size))
                 with _removed_(model, readers[group.id], removal.order_U[:count]):
                     measured[count] = _error(model, chosen, wanted)
-            errors_U, saved_U = between(removal.errors_U, measured), _saved(group, costs)
-            if float(saved_U[-1]) > 0:
-                scores[group.id] = torch.empty(group.size, dtype=torch.float64)
-                scores[group.id][removal.order_U] = rise(errors_U, saved_U)
-    return scores
+            errors_U = between(removal.errors_U, measured)
+            found_U = torch.empty(group.size, dtype=torch.float64)
+            found_U[removal.order_U] = rise(errors_U, saved[group.id])
+            return found_U
+
+        found = divided(
+            errors_of,
+            [[group.size] for group in groups],
+            costs=[_seconds(readers[group.id], runs_s) for group in groups],
+            world=world,
+            what="errors of outputs",
+        )
+    return {group.id: error_U for group, error_U in zip(groups, found, strict=True)}
+
+
+def _seconds(readers: Sequence[GroupReader], runs_s: float) -> float:
+    """About how long one group takes: the runs without its units, and the readers' factorisations
+    and updates."""
+    flops = 0.0
+    for each in readers:
+        features, outputs = each.reader.weight_FM.shape
+        flops += (len(DEPTHS) + 1) * (4 * features**3 + 4 * features**2 * outputs)
+    return len(DEPTHS) * runs_s + flops / _FLOPS
 
 
 def _saved(group: Group, costs: CostModel) -> Tensor:

@@ -22,6 +22,7 @@ from secateur.core.graph import Graph
 from secateur.core.modes import without_fast_path
 from secateur.criteria.gradients import Gradients
 from secateur.criteria.running import inputs_of
+from secateur.criteria.shares import first_of
 
 _RUNNING_MEAN = "running_mean"
 _MODEL_ERRORS = (RuntimeError, ValueError, LookupError, TypeError, AttributeError, AssertionError)
@@ -34,8 +35,8 @@ def synaptic_gradients(model: nn.Module, data: Iterable[Any]) -> Gradients:
     data: of the first batch, floating-point inputs become ones and numbers of tokens stay.
     Raises: ScoreError when there is no batch, or the model does not run on it.
     """
-    batch = next(iter(data), None)
-    if batch is None:
+    first = first_of(data)
+    if not first:
         raise ScoreError("the calibration data holds no batch; leave data out, or pass inputs")
     twin = copied(model).double().eval().requires_grad_(True)
     with torch.no_grad():
@@ -44,7 +45,7 @@ def synaptic_gradients(model: nn.Module, data: Iterable[Any]) -> Gradients:
         for name, buffer in twin.named_buffers():
             if name.rpartition(".")[2] == _RUNNING_MEAN:
                 buffer.abs_()
-    args, kwargs = pytree.tree_map_only(Tensor, _ones, inputs_of(twin, batch))
+    args, kwargs = pytree.tree_map_only(Tensor, _ones, inputs_of(twin, first[0]))
     parameters = dict(twin.named_parameters())
     with torch.enable_grad(), without_fast_path():
         flow = _summed(twin, args, kwargs)

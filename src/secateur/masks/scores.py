@@ -17,10 +17,12 @@ from torch import Tensor, nn
 from secateur.core.copies import copied
 from secateur.core.errors import ScoreError
 from secateur.core.lookup import find, names
-from secateur.criteria.evidence import evidence_kind, rounds
+from secateur.core.world import ALONE, World
+from secateur.criteria.evidence import Calibration, Round, averaged, evidence_kind, rounds
 from secateur.criteria.gradients import LossFn
 from secateur.criteria.matrices import generator_of
 from secateur.criteria.sound import finite
+from secateur.criteria.together import together
 from secateur.masks.keys import Source, common_dtype, not_finite
 from secateur.masks.parametrization import fold_
 from secateur.masks.targets import Target
@@ -30,12 +32,14 @@ PACKAGE = "secateur.criteria"
 
 @dataclass(frozen=True)
 class Asked:
-    """How weights are scored. data, loss_fn: for criteria that need them. seed: of random ones."""
+    """How weights are scored. data, loss_fn: for criteria that need them. seed: of random ones.
+    world: ranks that share the data, and get the same numbers."""
 
     criterion: str = "l1"
     data: Iterable[Any] | None = None
     loss_fn: LossFn | None = None
     seed: int = 0
+    world: World = ALONE
 
     @property
     def rule(self) -> ModuleType:
@@ -88,18 +92,9 @@ def elements(model: nn.Module, wanted: Sequence[Target], asked: Asked) -> list[T
 
 
 def _averaged(model: nn.Module, wanted: Sequence[Target], asked: Asked, kind: str) -> list[Tensor]:
-    totals: list[Tensor | None] = [None] * len(wanted)
-    count = 0
-    for found in rounds(
-        kind,
-        _without_masks(model, wanted),
-        criterion=asked.criterion,
-        data=asked.data,
-        loss_fn=asked.loss_fn,
-        seed=asked.seed,
-    ):
-        count += 1
-        for k, target in enumerate(wanted):
+    def score(found: Round) -> dict[str, Tensor]:
+        scores = {}
+        for target in wanted:
             evidence = found.get(target.name)
             if evidence is None:
                 raise ScoreError(
@@ -107,10 +102,16 @@ def _averaged(model: nn.Module, wanted: Sequence[Target], asked: Asked, kind: st
                     "depends on it; call requires_grad_(True) on it, leave it out with "
                     f"skip=({target.name!r},), or use criterion='l1'"
                 )
-            score = asked.rule.element(wide(target.parameter), wide(evidence))
-            total = totals[k]
-            totals[k] = score if total is None else total.add_(score)
-    return [total.div_(count) for total in totals if total is not None]
+            scores[target.name] = asked.rule.element(wide(target.parameter), wide(evidence))
+        return scores
+
+    with together(asked.world, what=f"scores of weights by {asked.criterion}") as ranks:
+        told = Calibration(asked.criterion, asked.data, asked.loss_fn, asked.seed, ranks)
+        told = told.agreed(model)
+        like = {target.name: target.parameter for target in wanted}
+        found = rounds(kind, _without_masks(model, wanted), told)
+        scores = averaged(kind, found, score, like=like, world=ranks)
+        return [scores[target.name] for target in wanted]
 
 
 def _without_masks(model: nn.Module, wanted: Sequence[Target]) -> nn.Module:
