@@ -91,6 +91,27 @@ class ProcessGroup:
         """See `World`. Raises: EngineError."""
         self.gather(None, what=what)
 
+    def swap(
+        self, sent: Sequence[Tensor | None], came: Sequence[Tensor | None], *, what: str
+    ) -> None:
+        """See `redistribute.Postal`. Raises: EngineError."""
+        group = dist.group.WORLD if self.group is None else self.group
+        assert group is not None
+        posts = []
+        for send, tensors in ((dist.irecv, came), (dist.isend, sent)):
+            for rank, tensor in enumerate(tensors):
+                if tensor is not None:
+                    peer = dist.get_global_rank(group, rank)
+                    posts.append(dist.P2POp(send, tensor, peer, self.group))
+        leaving = [tensor for tensor in sent if tensor is not None]
+        self.traffic.count_(sum(tensor.numel() * tensor.element_size() for tensor in leaving))
+
+        def meet() -> None:
+            for work in dist.batch_isend_irecv(posts) if posts else ():
+                work.wait()
+
+        self._met(meet, what)
+
     def settle_(self, model: nn.Module) -> None:
         """See `core.shards.ShardedWorld`."""
         from secateur.engines.shards import settle_
