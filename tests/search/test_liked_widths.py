@@ -11,7 +11,6 @@ from torch import nn
 
 import secateur as sc
 from secateur.cost.latency import Latency
-from secateur.search import liked_widths
 from secateur.search.liked_widths import ALIGNED, liked_width
 from secateur.search.timing import Device
 
@@ -41,9 +40,9 @@ def test_multiples_are_liked_where_the_device_has_steps(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, step: int, liked: int
 ):
     model, x, graph = subject()
-    monkeypatch.setattr(liked_widths, "measure_latency", device(step))
+    monkeypatch.setattr("secateur.search.timing.measure_latency", device(step))
     assert liked_width(model, graph, x, device=Device(), cache=tmp_path) == liked
-    monkeypatch.setattr(liked_widths, "measure_latency", None)  # would fail if it measured
+    monkeypatch.setattr("secateur.search.timing.measure_latency", None)  # would fail if it measured
     assert liked_width(model, graph, x, device=Device(), cache=tmp_path) == liked
     with pytest.raises(TypeError):  # other conditions are measured anew
         liked_width(model, graph, x, device=Device(batch_size=4), cache=tmp_path)

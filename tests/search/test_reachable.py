@@ -51,7 +51,7 @@ def clockwork(monkeypatch: pytest.MonkeyPatch) -> None:
         return Timings(graph.hash, tuple(samples), CONDITIONS, 0.01)
 
     monkeypatch.setattr(module, "dense_timings", timings)
-    monkeypatch.setattr(module, "measure_latency", clock)
+    monkeypatch.setattr("secateur.search.timing.measure_latency", clock)
     monkeypatch.setattr(module, "own_times", own)
 
 

@@ -108,9 +108,8 @@ def stop_the_clock(
 ) -> None:
     """Nothing is measured: candidates take what `device` says, the timed widths `timed`."""
     monkeypatch.setattr("secateur.search.timing.measure_latency", timed or device)
-    monkeypatch.setattr("secateur.search.liked_widths.measure_latency", timed or device)
     monkeypatch.setattr("secateur.search.timing.own_times", clocks)
-    monkeypatch.setattr(within, "measure_latency", device)
+    monkeypatch.setattr(within, "_timed", device)
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.2, 0.85])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 
 NamedModules = list[tuple[str, nn.Module]]
@@ -72,3 +73,13 @@ def fingerprint(model: nn.Module) -> str:
         f"{name}={own_class(type(module)).__qualname__};" for name, module in distinct(modules)
     ]
     return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over the names and the bytes of all parameters and buffers."""
+    digest = hashlib.sha256()
+    for name, tensor in named_tensors(model):
+        digest.update(name.encode())
+        content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
+        digest.update(content.numpy().tobytes())
+    return digest.hexdigest()

@@ -21,7 +21,7 @@ from secateur.core.modes import evaluating
 from secateur.cost.batch import device_of, moved, resize_batch
 from secateur.cost.energy_counters import Counter, find_counter
 from secateur.cost.latency import Latency, measure_latency, threads_set
-from secateur.cost.runtimes.prepared import Prepared, prepare
+from secateur.cost.runtimes.prepared import Prepared, prepare_all
 
 ROUNDS = 5
 SECONDS = 1.0
@@ -86,12 +86,7 @@ def measure_energy(
         stack.enter_context(threads_set(threads))
         for module in modules.values():
             stack.enter_context(evaluating(module))
-        ready = {
-            name: model
-            if isinstance(model, Prepared)
-            else prepare(model, inputs, runtime=runtime, precision=precision, threads=threads)
-            for name, model in models.items()
-        }
+        ready = prepare_all(models, inputs, runtime=runtime, precision=precision, threads=threads)
         if counter is None or watts is not None:
             timed = measure_latency(ready, inputs, threads=threads)
             return {name: estimate_energy(latency, watts or 0.0) for name, latency in timed.items()}

@@ -24,7 +24,7 @@ from torch import nn
 
 from secateur.core.modes import evaluating
 from secateur.cost.batch import device_of, moved, resize_batch
-from secateur.cost.runtimes.prepared import Prepared, prepare
+from secateur.cost.runtimes.prepared import Prepared, prepare_all
 
 ROUND_MS = 20.0
 SETTLE_MS = 200.0
@@ -123,12 +123,7 @@ def measure_latency(
         stack.enter_context(threads_set(threads))
         for module in modules.values():
             stack.enter_context(evaluating(module))
-        ready = {
-            name: model
-            if isinstance(model, Prepared)
-            else prepare(model, inputs, runtime=runtime, precision=precision, threads=threads)
-            for name, model in models.items()
-        }
+        ready = prepare_all(models, inputs, runtime=runtime, precision=precision, threads=threads)
         stack.enter_context(_no_garbage_collection())
         repeats = {
             name: one.repeats or _calibrate(one.run, device, warmup) for name, one in ready.items()

@@ -12,7 +12,6 @@ from torch import nn
 
 from secateur.core.atomic import write_text
 from secateur.core.plan import Plan
-from secateur.cost.latency import measure_latency
 from secateur.cut import cut, verify
 from secateur.search.auto_advice import Ended
 from secateur.search.auto_result import AutoResult
@@ -86,14 +85,12 @@ def _at_larger_batch(start: Start, model: nn.Module) -> dict[int, float] | None:
         return None
     batch, device = LARGER * int(can.conditions["batch"]), subject.settings.device
     larger = replace(device, batch_size=batch)
-    both = measure_latency(
+    both = larger.measure(
         {
             name: larger.prepare(each, subject.example)
             for name, each in (("dense", subject.dense), ("pruned", model))
         },
         subject.example,
-        batch_size=batch,
-        threads=device.threads,
         rounds=ROUNDS,
         seconds=SECONDS,
     )

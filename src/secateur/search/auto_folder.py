@@ -14,7 +14,6 @@ Everything is written beside its place and renamed into it.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -28,7 +27,7 @@ from torch import nn
 from secateur.core.atomic import replacing_folder, write_text
 from secateur.core.copies import copied
 from secateur.core.errors import StorageError
-from secateur.core.fingerprint import fingerprint, named_tensors
+from secateur.core.fingerprint import weights_digest
 from secateur.core.plan import Plan
 from secateur.cut.layout import lay_out_like_
 from secateur.search.auto_values import AutoSettings, AutoStep
@@ -77,7 +76,7 @@ class AutoFolder:
 
     def open(self, settings: AutoSettings) -> None:
         """Begin a run, or take up one that was told the same. Raises: StorageError."""
-        told = {"settings": settings.decisive(), "dense": _digest(self.dense)}
+        told = {"settings": settings.decisive(), "dense": weights_digest(self.dense)}
         told = json.loads(json.dumps(told))
         place = self.path / "auto.json"
         if not place.is_file():
@@ -167,12 +166,3 @@ class AutoFolder:
         plan = folder / PLAN
         device = next((p.device for p in self.dense.parameters()), torch.device("cpu"))
         return model.to(device), Plan.load(plan) if plan.is_file() else None
-
-
-def _digest(model: nn.Module) -> str:
-    """SHA-256 of the architecture and the weights."""
-    digest = hashlib.sha256(fingerprint(model).encode())
-    for _, tensor in named_tensors(model):
-        numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(numbers.numpy().tobytes())
-    return digest.hexdigest()

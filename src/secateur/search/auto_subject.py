@@ -25,7 +25,6 @@ from secateur.core.modes import evaluating
 from secateur.core.plan import Plan
 from secateur.cost.batch import device_of
 from secateur.cost.counted import CostModel, cost
-from secateur.cost.latency import measure_latency
 from secateur.cost.runtimes.prepared import Prepared
 from secateur.cost.timed import Timings
 from secateur.criteria.score import score
@@ -100,11 +99,9 @@ class Subject:
         after = made.after
         if LATENCY in self.target:
             device = self.settings.device
-            both = measure_latency(
+            both = device.measure(
                 {"dense": self.prepared, "pruned": device.prepare(model, self.example)},
                 self.example,
-                batch_size=device.batch_size,
-                threads=device.threads,
                 rounds=rounds,
                 seconds=SECONDS,
             )

@@ -18,7 +18,6 @@ from secateur.core.atomic import write_text
 from secateur.core.errors import BudgetError
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan
-from secateur.cost.latency import measure_latency
 from secateur.criteria.score import score
 from secateur.cut import cut
 from secateur.search.timing import Device, conditions_of, key_of
@@ -69,11 +68,9 @@ def _measured(model: nn.Module, graph: Graph, example_inputs: Any, device: Devic
     ready = {
         str(step): device.prepare(cut(model, made), example_inputs) for step, made in plans.items()
     }
-    measured = measure_latency(
+    measured = device.measure(
         ready,
         example_inputs,
-        batch_size=device.batch_size,
-        threads=device.threads,
         rounds=ROUNDS,
         warmup=1,
         seconds=SECONDS,

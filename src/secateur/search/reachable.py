@@ -23,7 +23,6 @@ from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
 from secateur.cost.batch import resize_batch
 from secateur.cost.clocks import own_times
-from secateur.cost.latency import measure_latency
 from secateur.cost.timed import LatencyModel, Sample, Shares, TimedCosts, Timings
 from secateur.criteria.score import score
 from secateur.cut import cut
@@ -163,11 +162,9 @@ def reachable(
     zeros = share_of_zeros(model)
     if zeros >= MANY_ZEROS:
         models["filled"] = _filled(model)
-    measured = measure_latency(
+    measured = device.measure(
         {name: device.prepare(each, example_inputs) for name, each in models.items()},
         example_inputs,
-        batch_size=device.batch_size,
-        threads=device.threads,
         rounds=ROUNDS,
         seconds=SECONDS,
     )

@@ -7,7 +7,6 @@ of several processes share the search.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from secateur.core.atomic import write_text
-from secateur.core.fingerprint import fingerprint, named_tensors
+from secateur.core.fingerprint import fingerprint, weights_digest
 from secateur.cost.batch import device_of
 from secateur.cost.latency import hardware_name
 from secateur.search.study_desk import Desk
@@ -139,7 +137,7 @@ def _decisive(task: Task, space: Space, seed: int) -> dict[str, Any]:
     return {
         "about": task.about,
         "model": fingerprint(task.model),
-        "weights": _digest(task.model),
+        "weights": weights_digest(task.model)[:16],
         "costs": list(task.costs),
         "measured": task.measured,
         "device": {**asdict(task.device), **_machine(task)},
@@ -158,13 +156,3 @@ def _machine(task: Task) -> dict[str, Any]:
         return {}
     threads = task.device.threads or torch.get_num_threads()
     return {"threads": threads, "hardware": hardware_name(device_of(task.model))}
-
-
-def _digest(model: nn.Module) -> str:
-    """SHA-256 of all weights and buffers."""
-    digest = hashlib.sha256()
-    for name, tensor in named_tensors(model):
-        digest.update(name.encode())
-        content = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8)
-        digest.update(content.numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -23,7 +23,7 @@ from secateur.core.graph import Graph
 from secateur.core.modes import evaluating
 from secateur.cost.batch import device_of, moved, resize_batch
 from secateur.cost.clocks import own_times
-from secateur.cost.latency import SLOW_MS, hardware_name, measure_latency, threads_set
+from secateur.cost.latency import SLOW_MS, Latency, hardware_name, measure_latency, threads_set
 from secateur.cost.runtimes.prepared import Prepared, check, prepare, version_of
 from secateur.cost.timed import LatencyModel, Sample, Timings
 from secateur.criteria.score import score
@@ -61,6 +61,28 @@ class Device:
                 precision=self.precision,
                 threads=self.threads,
             )
+
+    def measure(
+        self,
+        models: Mapping[str, nn.Module | Prepared],
+        example_inputs: Any,
+        *,
+        rounds: int,
+        seconds: float,
+        warmup: int = 3,
+    ) -> dict[str, Latency]:
+        """Latencies side by side, see `measure_latency`."""
+        return measure_latency(
+            models,
+            example_inputs,
+            batch_size=self.batch_size,
+            threads=self.threads,
+            rounds=rounds,
+            warmup=warmup,
+            runtime=self.runtime,
+            precision=self.precision,
+            seconds=seconds,
+        )
 
 
 def time_device(
@@ -121,11 +143,9 @@ def _samples(
         shares[name] = _own(one, example_inputs, device, known)
         slow = one.runtime == "eager" and sum(shares[name].values()) > SLOW_MS
         ready[name] = replace(one, own_times=None, repeats=1 if slow else None)
-    measured = measure_latency(
+    measured = device.measure(
         ready,
         example_inputs,
-        batch_size=device.batch_size,
-        threads=device.threads,
         rounds=ROUNDS,
         warmup=1,
         seconds=SECONDS,

@@ -20,7 +20,6 @@ from secateur.core.cost import Cost
 from secateur.core.modes import evaluating
 from secateur.core.plan import Plan, Scores
 from secateur.cost.counted import CostModel
-from secateur.cost.latency import measure_latency
 from secateur.cost.timed import TimedCosts
 from secateur.criteria.score import score
 from secateur.graph import trace
@@ -108,14 +107,10 @@ class Ground:
     def _latencies(self, model: nn.Module) -> tuple[float, float]:
         device = self.task.device
         with self._alone:
-            both = measure_latency(
+            both = device.measure(
                 {"dense": self._whole, "pruned": model},
                 self.task.example_inputs,
-                batch_size=device.batch_size,
-                threads=device.threads,
                 rounds=ROUNDS,
                 seconds=SECONDS,
-                runtime=device.runtime,
-                precision=device.precision,
             )
         return round(both["dense"].median_ms, 6), round(both["pruned"].median_ms, 6)

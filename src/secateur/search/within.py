@@ -22,7 +22,7 @@ from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
 from secateur.cost.counted import CostModel
 from secateur.cost.energy import Energy
-from secateur.cost.latency import Latency, measure_latency
+from secateur.cost.latency import Latency
 from secateur.cost.runtimes.prepared import Prepared
 from secateur.cost.timed import TimedCosts, Timings
 from secateur.cut import cut
@@ -275,11 +275,9 @@ def _measured(
 def _timed(
     ready: Mapping[str, Prepared], example_inputs: Any, device: Device, *, seconds: float
 ) -> dict[str, Latency]:
-    return measure_latency(
+    return device.measure(
         ready,
         example_inputs,
-        batch_size=device.batch_size,
-        threads=device.threads,
         rounds=ROUNDS,
         seconds=seconds,
     )

@@ -70,6 +70,16 @@ def prepare(
     return made
 
 
+def prepare_all(
+    models: Mapping[str, nn.Module | Prepared], inputs: Any, **how: Any
+) -> dict[str, Prepared]:
+    """Every model by its name, see `prepare`; one that is prepared already as it is."""
+    return {
+        name: model if isinstance(model, Prepared) else prepare(model, inputs, **how)
+        for name, model in models.items()
+    }
+
+
 def check(runtime: str, precision: str) -> None:
     """Raises: ValueError for an unknown runtime, or a precision that it does not have."""
     own: tuple[str, ...] = lookup.find(RUNTIMES, runtime, kind="runtime").PRECISIONS
