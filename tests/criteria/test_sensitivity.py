@@ -46,7 +46,9 @@ def test_what_is_measured_on_was_held_back(monkeypatch) -> None:
     outputs = sensitivity.run_batch
     monkeypatch.setattr(sensitivity, "run_batch", lambda m, x: seen.append(x) or outputs(m, x))
     given = batches(9)
-    monkeypatch.setattr(sensitivity, "readers_of", lambda g, m, data, **_: seen.append(list(data)) or {})
+    monkeypatch.setattr(
+        sensitivity, "readers_of", lambda g, m, data, **_: seen.append(list(data)) or {}
+    )
     score(graph, model, criterion="output_error", data=given)
     learnt, looked_at = seen[0], seen[1:]
     assert [any(x is y for y in learnt) for x in given] == [k not in (3, 7) for k in range(9)]

@@ -6,7 +6,8 @@ next one, and so on. Integers add up to the same bits in any order, so batches m
 ranks in any way. The largest number that was added anywhere tells which bins are kept in the end.
 
 Two bins are kept of numbers with 24 bits, three of float64: what is dropped is less than 2**-44,
-or 2**-88, of the largest number of the tensor, for each tensor that was added.
+or 2**-88, of the largest number of the tensor, for each tensor that was added. Numbers below
+2**-925 count as zero.
 
 Source: the idea of bins at fixed places: Demmel and Nguyen, Parallel Reproducible Summation, IEEE
 Transactions on Computers 2015, sections 3 and 4. Deviations: integers for the bins' sums, one place
@@ -61,6 +62,7 @@ class ExactSum:
         """Add a floating-point tensor; like: of whose layout the sum becomes, else the tensor's."""
         self.count += count
         self._adds += 1
+        self._check()
         tensor = tensor.detach()
         if self._shape is None:
             self._shape = tuple(tensor.shape)
@@ -93,15 +95,18 @@ class ExactSum:
         tops, adds, counts, finite, shapes, bins = zip(*states, strict=True)
         self._shape, self._bins = tuple(shapes[0]), bins[0]
         self._adds, self.count, self._finite = sum(adds), sum(counts), all(finite)
+        self._check()
+        known = [top for top in tops if top is not None]
+        if known:
+            self._reach_(max(known), torch.empty(self._shape) if like is None else like)
+        return self._limbs
+
+    def _check(self) -> None:
         if self._adds > _MOST:
             raise ScoreError(
                 f"more than {_MOST} rounds of calibration cannot be added up exactly; pass fewer "
                 "batches, or larger ones"
             )
-        known = [top for top in tops if top is not None]
-        if known:
-            self._reach_(max(known), torch.empty(self._shape) if like is None else like)
-        return self._limbs
 
     def _reach_(self, top: int, like: Tensor) -> None:
         """Move the bins up so that the highest holds `top`; the lowest fall away."""
