@@ -21,6 +21,7 @@ from secateur.cli.boundary import UNMET, boundary
 from secateur.cli.flags import describe, from_flags, nested, signature
 from secateur.cli.output import Judged, show
 from secateur.cli.search_settings import SearchSettings
+from secateur.cli.simulate_settings import SimulateSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,12 @@ COMMANDS = (
         SearchSettings,
         "Search criteria, allocations and recoveries for the front of accuracy and cost.",
         recipe=True,
+    ),
+    Command(
+        "simulate",
+        "simulate",
+        SimulateSettings,
+        "Predict what each of many ranks sends, takes and needs in a training step.",
     ),
     Command(
         "report",
