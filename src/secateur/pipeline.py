@@ -18,6 +18,7 @@ from secateur.core.errors import CutError, ProofError
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
 from secateur.core.proof import Proof
+from secateur.core.world import ALONE, World
 from secateur.criteria.blocks import score_blocks
 from secateur.criteria.gradients import LossFn
 from secateur.criteria.score import score
@@ -134,11 +135,13 @@ def score_what_goes(
     data: Iterable[Any] | None = None,
     loss_fn: LossFn | None = None,
     seed: int = 0,
+    world: World = ALONE,
 ) -> tuple[Scores, dict[str, Any]]:
     """Scores of residual blocks, of units, or of both, and what a plan records of them.
 
     Blocks are scored by "block_output" where there is data, otherwise by the criterion over their
-    weights; by "random" in any case where that is the criterion. Raises: ScoreError.
+    weights; by "random" in any case where that is the criterion. world: of ranks that score
+    together, see `score`. Raises: ScoreError.
     """
     scores: dict[str, Tensor] = {}
     settings: dict[str, Any] = {"criterion": criterion, "seed": seed}
@@ -146,9 +149,10 @@ def score_what_goes(
         data = None if data is None else list(data)
         by = criterion if data is None or criterion == "random" else "block_output"
         settings["block_criterion"] = by
-        scores |= score_blocks(graph, model, criterion=by, data=data, seed=seed)
+        scores |= score_blocks(graph, model, criterion=by, data=data, seed=seed, world=world)
     if units:
-        scores |= score(graph, model, criterion=criterion, data=data, loss_fn=loss_fn, seed=seed)
+        how: dict[str, Any] = {"loss_fn": loss_fn, "seed": seed, "world": world}
+        scores |= score(graph, model, criterion=criterion, data=data, **how)
     return scores, settings
 
 

@@ -17,6 +17,7 @@ from secateur.cli.plan import plan_units, score_units, trace_model
 from secateur.cli.prune_settings import PruneStage
 from secateur.cli.recovery import recover_
 from secateur.cli.recovery_settings import Recovery
+from secateur.cli.run_directory import by_first
 from secateur.cli.subject import Subject
 from secateur.core.atomic import write_text
 from secateur.core.budget import Budget, Limit
@@ -26,6 +27,7 @@ from secateur.core.graph import Graph
 from secateur.core.plan import Plan
 from secateur.cost.counted import cost
 from secateur.cut import apply_architecture_, cut
+from secateur.engines.agreement import agree_on
 from secateur.graph import trace
 from secateur.train.iterative import prune_iteratively
 from secateur.train.loop_values import Attempt, IterativeResult, IterativeSettings, PruneStep
@@ -54,6 +56,7 @@ def prune_in_steps(
         validate=subject.batches.validate,
         settings=_settings(steps, cost(graph)),
         run_dir=folder,
+        world=subject.world,
     )
     if not result.plans:
         raise BudgetError(f"no step could be taken: {result.reason}")
@@ -96,9 +99,10 @@ class _Steps:
         stage, subject, run = self.stage, self.subject, self.subject.settings
         loaded = replace(self.loaded, model=model)
         graph = trace_model(loaded, huggingface=run.huggingface)
-        scores = score_units(stage, loaded, graph, subject.data, seed=run.seed)
+        world = subject.world
+        scores = score_units(stage, loaded, graph, subject.data, seed=run.seed, world=world)
         budget = Budget((Limit(self.limit.metric, share, None),))
-        plan = plan_units(stage, graph, scores, seed=run.seed, budget=budget)
+        plan = agree_on(plan_units(stage, graph, scores, seed=run.seed, budget=budget), world)
         return cut(model, plan), plan.to_json()
 
     def rebuild(self, model: nn.Module, plan: str) -> nn.Module:
@@ -111,7 +115,8 @@ class _Steps:
         assert attempt.folder is not None
         settings = replace(self.recovery, lr=attempt.lr)
         log = recover_(model, self.subject, settings, folder=attempt.folder)
-        write_text(_attempt_log(self.folder, attempt.number), log.to_jsonl())
+        path = _attempt_log(self.folder, attempt.number)
+        by_first(self.subject.world, lambda: write_text(path, log.to_jsonl()), what="a log")
 
 
 def _settings(steps: _Steps, dense: Cost) -> IterativeSettings:

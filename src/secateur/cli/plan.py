@@ -27,6 +27,7 @@ from secateur.core.budget import Budget
 from secateur.core.graph import Graph
 from secateur.core.plan import Plan, Scores
 from secateur.core.sensitivities import Sensitivities
+from secateur.core.world import ALONE, World
 from secateur.report.members import compact_names
 from secateur.report.words import amount, change, plural, size
 
@@ -121,9 +122,16 @@ def trace_model(loaded: LoadedModel, *, huggingface: bool) -> Graph:
 
 
 def score_units(
-    cutting: Cutting, loaded: LoadedModel, graph: Graph, data: Data | None, *, seed: int
+    cutting: Cutting,
+    loaded: LoadedModel,
+    graph: Graph,
+    data: Data | None,
+    *,
+    seed: int,
+    world: World = ALONE,
 ) -> Scores:
-    """Scores of what the settings let go, units and blocks, on data where a criterion looks at it.
+    """Scores of what the settings let go, units and blocks, on data where a criterion looks at it;
+    by all ranks of a world together.
 
     Raises: ScoreError.
     """
@@ -141,6 +149,7 @@ def score_units(
         data=on_device(batches, device),
         loss_fn=loss_fn,
         seed=seed,
+        world=world,
     )
     return scores
 

@@ -11,11 +11,15 @@ from typing import Any
 from torch import nn
 
 from secateur.cli.distil_settings import DENSE, DistilSettings
+from secateur.cli.engine_settings import PARALLEL
 from secateur.cli.output import say
 from secateur.cli.recovery_settings import Recovery
 from secateur.cli.sources import Batches, loss_fn
 from secateur.cli.subject import Subject
 from secateur.core.errors import TrainError
+from secateur.core.lookup import find
+from secateur.engines.parallel.none import WHOLE
+from secateur.engines.training import Parallel
 from secateur.train import (
     AttentionMaps,
     AttentionTransfer,
@@ -63,7 +67,18 @@ def recover_(
         checkpoint_dir=folder,
         objective=objective,
         companions=companions,
+        parallel=parallel_of(subject),
     )
+
+
+def parallel_of(subject: Subject) -> Parallel:
+    """How the ranks of the run share a training. Raises: ValueError for an unknown kind."""
+    world, settings = subject.world, subject.settings
+    if world.size == 1:
+        return WHOLE
+    kind = find(PARALLEL, settings.parallel, kind="parallel")
+    made: Parallel = kind.make(world, sync_batch_norm=settings.processes.sync_batch_norm)
+    return made
 
 
 def batches_of(subject: Subject) -> Batches:

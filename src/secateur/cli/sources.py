@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 
 from secateur.cli.settings import Source
 from secateur.core.modes import evaluating
+from secateur.core.world import ALONE, World
 from secateur.train.batches import TensorBatches
 from secateur.train.evaluate import accuracy
 
@@ -80,13 +81,14 @@ def check_fits(loaded: LoadedModel, data: Data | None) -> None:
         ) from error
 
 
-def make_batches(data: Data, *, batch_size: int, seed: int) -> Batches:
-    """Shuffled training batches, and accuracy on the other two splits."""
+def make_batches(data: Data, *, batch_size: int, seed: int, world: World = ALONE) -> Batches:
+    """Shuffled training batches, and accuracy on the other two splits; validated by all ranks of a
+    world together, measured by any of them alone."""
     size = min(batch_size, len(data.train))
     return Batches(
         name=data.name,
         train=TensorBatches(*data.train.tensors, batch_size=size, seed=seed),
-        validate=partial(accuracy, data=list(_in_order(data.validation, batch_size))),
+        validate=partial(accuracy, data=list(_in_order(data.validation, batch_size)), world=world),
         measure=partial(accuracy, data=list(_in_order(data.test, batch_size))),
     )
 

@@ -44,7 +44,8 @@ def fetch_subject(settings: RunSettings, *, world: World = ALONE) -> Subject:
     if data is None:
         say("no data was named: nothing is recovered, and accuracy is not measured")
     else:
-        batches = make_batches(data, batch_size=settings.batch_size, seed=settings.seed)
+        size, seed = settings.batch_size, settings.seed
+        batches = make_batches(data, batch_size=size, seed=seed, world=world)
     say(f"tracing {settings.model}")
     graph = trace_model(loaded, huggingface=settings.huggingface)
     return Subject(settings, loaded, graph, data, batches, world)

@@ -11,7 +11,7 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 EVERY_S = 1.0
 """Between two tellings."""
@@ -19,6 +19,7 @@ SILENT_S = 15.0
 """A rank that has told nothing for so long is said to be silent."""
 
 
+@runtime_checkable
 class Store(Protocol):
     """What is used of torch's stores."""
 

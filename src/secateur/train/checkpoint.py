@@ -25,8 +25,10 @@ from secateur.train.packing import pack, unpack
 
 FORMAT = 2
 KEPT = 2  # the newest, and the one to fall back on
-FILES = ("state.json", "tensors.safetensors")
+STATE, TENSORS = "state.json", "tensors.safetensors"
+FILES = (STATE, TENSORS)
 NAME = re.compile(r"checkpoint-(\d{8})")
+MANIFEST = "manifest.json"
 
 
 def save_checkpoint(folder: Path, tree: Any, *, number: int) -> Path:
@@ -36,17 +38,22 @@ def save_checkpoint(folder: Path, tree: Any, *, number: int) -> Path:
     earlier checkpoints are then all still there.
     """
     body, tensors = pack(tree)
-    path = folder / f"checkpoint-{number:08d}"
+    path = path_of(folder, number)
     with replacing_folder(path) as temporary:
         (temporary / FILES[0]).write_text(json.dumps({"format": FORMAT, "tree": body}))
         try:
             save_file(tensors, temporary / FILES[1])
         except SafetensorError as error:  # a full disk, told by the writer's own error class
             raise OSError(str(error)) from error
-        manifest = {name: _checksum(temporary / name) for name in FILES}
-        (temporary / "manifest.json").write_text(json.dumps(manifest))
-    _drop_old(folder, newest=path)
+        manifest = {name: checksum(temporary / name) for name in FILES}
+        (temporary / MANIFEST).write_text(json.dumps(manifest))
+    drop_old(folder, newest=path)
     return path
+
+
+def path_of(folder: Path, number: int) -> Path:
+    """Where checkpoint `number` stands."""
+    return folder / f"checkpoint-{number:08d}"
 
 
 def latest_checkpoint(folder: Path) -> Any | None:
@@ -54,11 +61,20 @@ def latest_checkpoint(folder: Path) -> Any | None:
 
     Raises: TrainError when there are checkpoints and every one of them is damaged.
     """
+    path = newest_whole(folder)
+    return None if path is None else _read(path)
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The folder of the newest whole checkpoint, None when there is no checkpoint at all.
+
+    Raises: TrainError when there are checkpoints and every one of them is damaged.
+    """
     paths = _checkpoints(folder)
     for path in reversed(paths):
         fault = _fault(path)
         if fault is None:
-            return _read(path)
+            return path
         warnings.warn(
             f"checkpoint {path} is damaged ({fault}); using the one before it", stacklevel=2
         )
@@ -72,33 +88,39 @@ def latest_checkpoint(folder: Path) -> Any | None:
 
 def numbered_checkpoint(folder: Path, number: int) -> Any | None:
     """The tree of checkpoint `number`, None when it is not there or damaged."""
-    path = folder / f"checkpoint-{number:08d}"
+    path = path_of(folder, number)
     return _read(path) if path.exists() and _fault(path) is None else None
 
 
 def _read(path: Path) -> Any:
-    body = json.loads((path / FILES[0]).read_text(encoding="utf-8"))
+    return unpack(read_state(path), load_file(path / FILES[1]))
+
+
+def read_state(path: Path) -> Any:
+    """What a checkpoint holds beside its tensors. Raises: TrainError for another format."""
+    body = json.loads((path / STATE).read_text(encoding="utf-8"))
     if body["format"] != FORMAT:
         raise TrainError(
             f"{path} has format {body['format']}, this secateur reads format {FORMAT}; resume it "
             "with the secateur that wrote it, or choose another checkpoint folder"
         )
-    return unpack(body["tree"], load_file(path / FILES[1]))
+    return body["tree"]
 
 
 def _fault(path: Path) -> str | None:
     """What is wrong with a checkpoint folder, None when it is whole."""
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-        for name in FILES:
-            if _checksum(path / name) != manifest[name]:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        for name in {STATE, *manifest}:
+            if checksum(path / name) != manifest[name]:
                 return f"{name} does not match its checksum"
     except (OSError, ValueError, KeyError, TypeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
 
-def _checksum(path: Path) -> dict[str, Any]:
+def checksum(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     return {"size_bytes": path.stat().st_size, "sha256": digest}
@@ -109,7 +131,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name))
 
 
-def _drop_old(folder: Path, *, newest: Path) -> None:
+def drop_old(folder: Path, *, newest: Path) -> None:
     """Remove all but the newest whole ones, and what a killed run left half-written."""
     later = [path for path in _checkpoints(folder) if path > newest]
     kept = [path for path in _checkpoints(folder) if path <= newest][-KEPT:]

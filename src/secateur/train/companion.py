@@ -7,7 +7,7 @@ killed and resumed ends with the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from secateur.core.copies import copied
 from secateur.core.plan import Plan
 from secateur.cut import cut_
 
@@ -25,7 +26,8 @@ class Training:
 
     step: optimizer steps taken so far. total_steps: of the whole training, 0 when unknown.
     samples: seen so far. loss_scale: what gradients are multiplied by while `after_backward_` runs
-    (1 except under float16). cuts: how often the model was made smaller.
+    (1 except under float16). cuts: how often the model was made smaller. replicate: copies the
+    model, wherever its parameters lie.
     """
 
     model: nn.Module
@@ -37,6 +39,7 @@ class Training:
     loss_scale: float = 1.0
     cuts: int = 0
     companions: Sequence[Companion] = field(default=(), repr=False)
+    replicate: Callable[[nn.Module], nn.Module] = field(default=copied, repr=False)
 
     def cut_(self, plan: Plan) -> None:
         """Make the model smaller in the middle of the training, optimizer and companions with it.
@@ -51,6 +54,11 @@ class Training:
 
 class Companion:
     """Does nothing: override the moments that are wanted."""
+
+    def refuses(self, *, sharded: bool) -> str | None:
+        """Why it cannot go along where several ranks train together, each with its part of every
+        batch, and sharded with a part of every parameter; None where it can."""
+        return "it looks at whole parameters" if sharded else None
 
     def begin_(self, training: Training) -> None:
         """Before the first step; before `rebuild_` and `load_state_` where a run is resumed."""

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from secateur.core.copies import copied
 from secateur.core.plan import Plan
 from secateur.cut import cut_
 from secateur.train.companion import Companion, Training
@@ -42,8 +41,11 @@ class Ema(Companion):
         assert self._mean is not None, "begin_ comes first"
         return self._mean
 
+    def refuses(self, *, sharded: bool) -> str | None:
+        return None
+
     def begin_(self, training: Training) -> None:
-        self.steps, self._mean = 0, copied(training.model)
+        self.steps, self._mean = 0, training.replicate(training.model)
 
     def after_step_(self, training: Training) -> None:
         self.steps += 1
@@ -77,5 +79,5 @@ class Ema(Companion):
 
     def load_state_(self, state: dict[str, Any], training: Training) -> None:
         self.steps = state["steps"]
-        self._mean = copied(training.model)
+        self._mean = training.replicate(training.model)
         restore_(self._mean, state["mean"])

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from secateur.core.errors import TrainError
 from secateur.core.modes import evaluating
+from secateur.core.world import ALONE, World
 from secateur.train.batches import device_of, predict, samples_in, split_batch, to_device
 from secateur.train.objective import LossFn, check_labels, supervised
 
@@ -29,14 +30,26 @@ class Evaluation:
     labels: Tensor
 
 
-def accuracy(model: nn.Module, data: Iterable[Any]) -> float:
-    """Top-1 accuracy in [0, 1].
+def accuracy(model: nn.Module, data: Iterable[Any], *, world: World = ALONE) -> float:
+    """Top-1 accuracy in [0, 1]. world: of ranks that take the batches in turns, and all call this.
 
     >>> data = [(torch.eye(3), torch.tensor([0, 1, 1]))]
     >>> round(accuracy(nn.Identity(), data), 3)
     0.667
     """
-    return evaluate(model, data).accuracy
+    if world.size == 1:
+        return evaluate(model, data).accuracy
+    batches = list(data)
+    sums = torch.zeros(2, dtype=torch.float64)
+    for first in range(0, len(batches), world.size):
+        # as many forwards on every rank, for a sharded model needs all of them in each
+        mine = min(first + world.rank, len(batches) - 1)
+        found = evaluate(model, [batches[mine]])
+        if mine == first + world.rank:
+            correct = int((found.predictions == found.labels).sum())
+            sums += torch.tensor([correct, len(found.labels)], dtype=torch.float64)
+    world.sum_([sums], what="the accuracy")
+    return float(sums[0]) / _not_empty(int(sums[1]))
 
 
 def mean_loss(model: nn.Module, data: Iterable[Any], *, loss_fn: LossFn | None = None) -> float:

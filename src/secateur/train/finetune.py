@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader
 from secateur.core.errors import DivergedError, TrainError
 from secateur.core.fingerprint import fingerprint
 from secateur.core.modes import modes_kept
+from secateur.engines.parallel.none import WHOLE
+from secateur.engines.training import Parallel
 from secateur.train.batches import device_of
 from secateur.train.companion import Companion, Training
 from secateur.train.ema import Ema
@@ -28,13 +30,14 @@ from secateur.train.identity import Identity
 from secateur.train.learnt import prepared_parameters
 from secateur.train.log import EpochRow, TrainLog
 from secateur.train.objective import LossFn, Objective, supervised
-from secateur.train.precision import mixed_precision
+from secateur.train.precision import MixedPrecision, mixed_precision
 from secateur.train.progress import Advance, progress_bar
 from secateur.train.random_state import seeded
 from secateur.train.run import Best, Position, Run, Validate, length
 from secateur.train.settings import FinetuneSettings
 from secateur.train.snapshot import not_finite, restore_, snapshot
 from secateur.train.step import NotFinite, Stepper, prepared_optimizer, without_learnt_
+from secateur.train.together import check_together, weighing_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ def finetune(
     callbacks: Callbacks = NO_CALLBACKS,
     objective: Objective | None = None,
     companions: Sequence[Companion] = (),
+    parallel: Parallel = WHOLE,
 ) -> TrainLog:
     """The log of training `model` in place; with `validate` it ends with the best epoch's weights.
 
@@ -69,7 +73,9 @@ def finetune(
     gradients after each epoch. optimizer: one of your own instead of the one the settings name;
     its learning rates are the base of the schedule. objective: a whole loss of model and batch in
     place of `loss_fn`, such as `distilled` makes. companions: what else goes along, such as `Ema`,
-    penalties and pruning while training; called in their order.
+    penalties and pruning while training; called in their order. parallel: how the processes of a
+    world share the training, of `secateur.engines.parallel`; every one of them calls this, and the
+    global batch, the losses and the decisions are those of one process.
     Raises: TrainError when it cannot start (no data, nothing to train, another run's checkpoint,
     labels out of range), and its DivergedError when loss, weights or metric are not finite; the
     best weights so far are then put back.
@@ -82,21 +88,31 @@ def finetune(
     learnt = prepared_parameters(objective, model, train_data)
     if settings.ema is not None:
         companions = (*companions, Ema(settings.ema))
+    check_together(parallel, companions, optimizer=optimizer, learnt=bool(learnt))
+    identity = _identity(model, train_data, settings, companions)
+    trained = parallel.lay_out(model)
     training = Training(
-        model=model,
-        optimizer=prepared_optimizer(model, settings, optimizer, learnt=learnt),
+        model=trained,
+        optimizer=prepared_optimizer(trained, settings, optimizer, learnt=learnt),
         total_steps=_total_steps(train_data, settings),
         companions=tuple(companions),
+        replicate=parallel.replicate,
     )
-    run = _new_run(training, objective, settings, train_data, validate)
+    weighing = weighing_of(loss_fn, model)
+    stepper = Stepper(
+        training, objective, _precision(model, settings), settings, parallel, weighing, learnt
+    )
+    run = _new_run(stepper, identity, train_data, validate)
     run.folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
     try:
-        with seeded(settings.seed), modes_kept(model):
+        with seeded(settings.seed), modes_kept(trained):
             resumed_at = _trained(run, callbacks)
     finally:
+        parallel.end_()
         without_learnt_(training.optimizer, learnt)
     if validate is not None and settings.restore_best:
-        restore_(model, run.best.weights)
+        restore_(trained, run.best.weights)
+    parallel.bring_back_(model, trained)
     return TrainLog(
         rows=tuple(run.rows),
         stopped=run.stopped or "epochs",
@@ -106,22 +122,28 @@ def finetune(
     )
 
 
-def _new_run(
-    training: Training,
-    objective: Objective,
-    settings: FinetuneSettings,
+def _identity(
+    model: nn.Module,
     data: Iterable[Any],
-    validate: Validate | None,
+    settings: FinetuneSettings,
+    companions: Sequence[Companion],
+) -> Identity:
+    names = tuple(type(companion).__qualname__ for companion in companions)
+    return Identity(fingerprint(model), length(data), settings.decisive(), names)
+
+
+def _precision(model: nn.Module, settings: FinetuneSettings) -> MixedPrecision:
+    return mixed_precision(settings.precision, device_of(model))
+
+
+def _new_run(
+    stepper: Stepper, identity: Identity, data: Iterable[Any], validate: Validate | None
 ) -> Run:
     """A run at the schedule's start, or at the epoch that it is rewound to."""
-    model, names = training.model, [type(c).__qualname__ for c in training.companions]
-    identity = Identity(fingerprint(model), length(data), settings.decisive(), tuple(names))
-    stepper = Stepper(
-        training, objective, mixed_precision(settings.precision, device_of(model)), settings
-    )
+    training, settings = stepper.training, stepper.settings
     step = settings.rewind_to * (training.total_steps // settings.epochs)
     start = Position(epoch=settings.rewind_to, step=step)
-    return Run(stepper, data, validate, None, Best(snapshot(model)), identity, start)
+    return Run(stepper, data, validate, None, Best(snapshot(training.model)), identity, start)
 
 
 def _trained(run: Run, callbacks: Callbacks) -> int | None:

@@ -20,6 +20,7 @@ from torch import nn
 
 from secateur.core.errors import BudgetError, DivergedError
 from secateur.core.modes import evaluating
+from secateur.core.world import ALONE, World
 from secateur.train.loop_state import LoopState, Pending, load_state, save_state
 from secateur.train.loop_values import (
     Attempt,
@@ -43,10 +44,12 @@ def prune_iteratively(
     validate: Validate,
     settings: IterativeSettings,
     run_dir: str | Path | None = None,
+    world: World = ALONE,
 ) -> IterativeResult:
     """The smallest model on the way to the target that holds the floor; `model` is unchanged.
 
-    validate: a number that is better when higher, called in eval mode without gradients.
+    validate: a number that is better when higher, called in eval mode without gradients. world: of
+    ranks that all call this, and all decide as rank 0 does.
     Raises: BudgetError when the dense model itself is below the floor, TrainError when the run
     directory holds another run, and whatever `step` and `recover` raise.
     """
@@ -55,10 +58,10 @@ def prune_iteratively(
         raise ValueError("run_dir needs step.rebuild, to make the smaller models again on resume")
     state = load_state(folder, dense=model, step=step, settings=settings)
     if state is None:
-        dense_metric = _measured(model, validate)
+        dense_metric = _measured(model, validate, world)
         state = LoopState(model, float(step.cost(model)), dense_metric, dense_metric)
     floor = settings.lowest_metric(state.dense_metric)
-    loop = _Loop(model, step, recover, validate, settings, folder, floor, state)
+    loop = _Loop(model, step, recover, validate, settings, folder, floor, state, world)
     while state.reason is None:
         loop.go_on_()
     return IterativeResult(
@@ -84,19 +87,20 @@ class _Loop:
     folder: Path | None
     floor: float | None
     state: LoopState
+    world: World
 
     def go_on_(self) -> None:
         """One attempt from pruning to its decision, or the end of the loop."""
         state, started = self.state, time.monotonic()
         if state.pending is None:
-            state.reason = self._reason_to_stop()
+            state.reason = self.world.first(self._reason_to_stop(), what="when to stop")
             if state.reason is None:
                 self._prune_()
         if state.pending is not None:
             self._recover_and_decide_(state.pending, started)
         state.seconds += time.monotonic() - started
         self._save()
-        if self.folder is not None:
+        if self.folder is not None and self.world.rank == 0:
             for done in self.folder.glob("recovery-*"):
                 shutil.rmtree(done, ignore_errors=True)
 
@@ -115,7 +119,7 @@ class _Loop:
                 f"the step that should have left {asked:.1%} removed nothing; {self._how_close()}"
             )
             return
-        metric = _measured(pruned, self.validate)
+        metric = _measured(pruned, self.validate, self.world)
         state.pending = Pending(pruned, plan, asked, progress, metric)
         self._save()
 
@@ -126,7 +130,7 @@ class _Loop:
         metric, note = None, ""
         try:
             self.recover(pending.model, attempt)
-            metric = _measured(pending.model, self.validate)
+            metric = _measured(pending.model, self.validate, self.world)
         except DivergedError as error:
             note = str(error)
         if metric is not None:
@@ -211,13 +215,14 @@ class _Loop:
         return float(self.step.cost(model)) / self.state.dense_cost
 
     def _save(self) -> None:
-        save_state(self.state, self.folder, dense=self.dense, settings=self.settings)
+        world = self.world
+        save_state(self.state, self.folder, dense=self.dense, settings=self.settings, world=world)
 
 
 def _impossible(number: int, asked: float, lr: float, note: str) -> IterativeStep:
     return IterativeStep(number, asked, None, None, None, None, lr, accepted=False, note=note)
 
 
-def _measured(model: nn.Module, validate: Validate) -> float:
+def _measured(model: nn.Module, validate: Validate, world: World) -> float:
     with evaluating(model), torch.no_grad():
-        return float(validate(model))
+        return world.first(float(validate(model)), what="the metric of a step")

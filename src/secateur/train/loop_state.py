@@ -17,6 +17,7 @@ from torch import nn
 from secateur.core.atomic import write_text
 from secateur.core.errors import TrainError
 from secateur.core.fingerprint import fingerprint
+from secateur.core.world import ALONE, World
 from secateur.train.checkpoint import latest_checkpoint, save_checkpoint
 from secateur.train.loop_values import (
     IterativeSettings,
@@ -66,12 +67,26 @@ PLAIN = tuple(name for name in LoopState.__slots__ if name not in ("model", "his
 
 
 def save_state(
-    state: LoopState, folder: Path | None, *, dense: nn.Module, settings: IterativeSettings
+    state: LoopState,
+    folder: Path | None,
+    *,
+    dense: nn.Module,
+    settings: IterativeSettings,
+    world: World = ALONE,
 ) -> None:
-    """Write the state as a checkpoint of `folder`, and the history as JSON lines for people."""
+    """Write the state as a checkpoint of `folder`, and the history as JSON lines for people; by
+    rank 0 of a world, all of which call this."""
     if folder is None:
         return
     state.saved += 1
+    if world.rank == 0:
+        _write(state, folder, dense=dense, settings=settings)
+    world.wait(what="the state of the loop")
+
+
+def _write(
+    state: LoopState, folder: Path, *, dense: nn.Module, settings: IterativeSettings
+) -> None:
     tree = {
         "dense": fingerprint(dense),
         "settings": asdict(settings),

@@ -25,6 +25,12 @@ class Masking(Companion):
     def __init__(self, schedule: MaskSchedule) -> None:
         self.schedule = schedule
 
+    def refuses(self, *, sharded: bool) -> str | None:
+        """Masks that grow by gradients would see those of this rank's rows alone."""
+        if isinstance(self.schedule, DynamicSparsity) and self.schedule.grow == "gradient":
+            return 'masks grow where this rank\'s gradients are large; use grow="random"'
+        return "it looks at whole parameters" if sharded else None
+
     def begin_(self, training: Training) -> None:
         """A schedule that moves masks sets the momentum of new weights to zero."""
         if isinstance(self.schedule, DynamicSparsity) and self.schedule.optimizer is None:

@@ -29,6 +29,12 @@ def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     >>> unpack(body, tensors)["state"][0].tolist()
     [1.0, 1.0]
     """
+    body, tensors = refer(tree)
+    return body, {key: _alone(tensor) for key, tensor in tensors.items()}
+
+
+def refer(tree: Any) -> tuple[Any, dict[str, Tensor]]:
+    """A JSON body and the very tensors it refers to, wherever they lie. Raises: TrainError."""
     tensors: dict[str, Tensor] = {}
     return _encode(tree, "", tensors), tensors
 
@@ -53,7 +59,7 @@ def _encode(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:
         key = place or "value"
         while key in tensors:
             key += "'"
-        tensors[key] = _alone(value)
+        tensors[key] = value
         return {"$tensor": key}
     if value is None or isinstance(value, bool | int | float | str):
         return value

@@ -31,6 +31,9 @@ class L1(Companion):
     def __init__(self, strength: float) -> None:
         self.strength = _positive("strength", strength)
 
+    def refuses(self, *, sharded: bool) -> str | None:
+        return None
+
     def after_backward_(self, training: Training) -> None:
         for weight in training.model.parameters():
             if weight.grad is not None and weight.ndim > 1:

@@ -13,6 +13,8 @@ from torch import nn
 
 from secateur.core.errors import CutError
 from secateur.core.plan import Plan
+from secateur.engines.parallel.none import WHOLE
+from secateur.engines.training import Parallel
 from secateur.graph.trace import ExampleInputs
 from secateur.train.companion import Companion, Training
 from secateur.train.finetune import finetune
@@ -102,6 +104,7 @@ def prune_while_training(
     checkpoint_dir: str | Path | None = None,
     objective: Objective | None = None,
     companions: Sequence[Companion] = (),
+    parallel: Parallel = WHOLE,
 ) -> Shrunk:
     """The logs of training `model` in place while it is cut down to the budget of `pruning`.
 
@@ -136,6 +139,7 @@ def prune_while_training(
         checkpoint_dir=checkpoint_dir,
         objective=objective,
         companions=(shrinking, *companions),
+        parallel=parallel,
     )
     return Shrunk(log, shrinking.pruner.log(), _one_plan(shrinking.pruner))
 

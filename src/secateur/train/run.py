@@ -24,11 +24,11 @@ from secateur.core.atomic import write_text
 from secateur.core.errors import TrainError
 from secateur.core.modes import evaluating
 from secateur.train.batches import labels_digest, samples_in, set_epoch_
-from secateur.train.checkpoint import latest_checkpoint, save_checkpoint
 from secateur.train.identity import Identity
 from secateur.train.learnt import learnt_state, load_learnt_
 from secateur.train.log import EpochRow, Stop, to_jsonl
 from secateur.train.random_state import RandomState, capture, restore
+from secateur.train.shared_checkpoint import latest, save
 from secateur.train.snapshot import not_finite, restore_, snapshot, tensors_of
 from secateur.train.step import NotFinite, Stepper, finite, load_optimizer_, optimizer_state
 
@@ -92,7 +92,10 @@ class Run:
 
         Raises: TrainError when it was made by other settings, or for another model or data.
         """
-        tree = latest_checkpoint(self.folder) if self.folder else None
+        if self.folder is None:
+            return None
+        names = {name for name, _ in self.stepper.model.named_parameters()}
+        tree = latest(self.folder, self.stepper.parallel, parameters=names)
         if tree is None:
             return None
         self.identity.check(tree["identity"], self.folder)
@@ -144,6 +147,7 @@ class Run:
         for companion in self.stepper.companions:
             companion.after_step_(training)
         if training.cuts != cuts:
+            self.stepper.parallel.after_cut_()
             self.best = Best(snapshot(training.model))
 
     def _tell_training_(self) -> None:
@@ -193,8 +197,7 @@ class Run:
             for companion in self.stepper.companions:
                 stack.enter_context(companion.while_validating(training))
             if self.validate is not None:
-                with evaluating(training.model), torch.no_grad():
-                    metric = finite(float(self.validate(training.model)), "validation metric")
+                metric = finite(self._validated(self.validate), "validation metric")
             row = EpochRow(
                 epoch=position.epoch + 1,
                 step=position.step,
@@ -211,6 +214,15 @@ class Run:
         self.stopped = self._reason_to_stop()
         self._save()
         return row
+
+    def _validated(self, validate: Validate) -> float:
+        """What the metric is on every rank: the number that rank 0 has."""
+        model, parallel = self.stepper.model, self.stepper.parallel
+        parallel.settle_(model)
+        with evaluating(model), torch.no_grad():
+            metric = float(validate(model))
+        parallel.settle_(model)
+        return parallel.world.first(metric, what="the validation metric")
 
     def _keep_best_(self, row: EpochRow) -> None:
         least = self.stepper.settings.min_improvement
@@ -243,8 +255,9 @@ class Run:
             "saved": self.saved,
             "random": {"epoch_start": self.epoch_start, "now": capture(self.data)},
         }
-        save_checkpoint(self.folder, tree, number=self.saved)
-        write_text(self.folder / "log.jsonl", to_jsonl(self.rows))
+        save(self.folder, tree, number=self.saved, parallel=self.stepper.parallel)
+        if self.stepper.parallel.world.rank == 0:
+            write_text(self.folder / "log.jsonl", to_jsonl(self.rows))
 
 
 def length(data: object) -> int | None:

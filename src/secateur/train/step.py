@@ -15,6 +15,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from secateur.core.errors import TrainError
+from secateur.engines.parallel.none import WHOLE
+from secateur.engines.shares import BY_SAMPLES, Weighing
+from secateur.engines.training import Moment, Parallel
 from secateur.train.batches import to_device
 from secateur.train.companion import Companion, Training
 from secateur.train.objective import Objective
@@ -29,12 +32,17 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Stepper:
-    """What every step of a run shares; `training` knows the model and its optimizer."""
+    """What every step of a run shares; `training` knows the model and its optimizer. parallel: the
+    processes that share the steps. weighing: what the loss is a mean over. learnt: what is trained
+    beside the model."""
 
     training: Training
     objective: Objective
     precision: MixedPrecision
     settings: FinetuneSettings
+    parallel: Parallel = WHOLE
+    weighing: Weighing = BY_SAMPLES
+    learnt: Sequence[nn.Parameter] = ()
 
     @property
     def model(self) -> nn.Module:
@@ -59,17 +67,34 @@ class Stepper:
         self._set_learning_rate_(step)
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
-        for batch in batches:
-            with self.precision.autocast():
-                loss = self.objective(self.model, to_device(batch, self.precision.device))
-            total += finite(loss.item(), "loss")
-            torch.autograd.backward(self.precision.scaler.scale(loss / len(batches)))
+        for part, batch in enumerate(batches):
+            last = part + 1 == len(batches)
+            total += self._gradients_(batch, Moment(self.seed, step, part, last), of=len(batches))
+        self.parallel.after_backward_(self.model, self.objective, self.learnt)
+        total = finite(self.parallel.total(total, step=step), "loss")
         if self.companions:
             self.training.loss_scale = self.precision.scaler.get_scale()
         for companion in self.companions:
             companion.after_backward_(self.training)
         self._update_()
         return total / len(batches)
+
+    def _gradients_(self, batch: Any, moment: Moment, *, of: int) -> float:
+        """Add those of one of a step's `of` batches; this rank's part of its loss."""
+        share = self.parallel.share(batch, self.weighing)
+        with self.parallel.computing(self.objective, share, moment) as objective:
+            with self.precision.autocast():
+                loss = objective(self.model, to_device(share.batch, self.precision.device))
+            value = loss.item()
+            if self.parallel.world.size == 1:  # else all ranks must find it out, after the step
+                finite(value, "loss")
+            torch.autograd.backward(self.precision.scaler.scale(loss / (of / share.factor)))
+        return value * share.weight
+
+    @property
+    def seed(self) -> int:
+        """Of the random numbers of a step, the same on every rank."""
+        return torch.initial_seed() if self.settings.seed is None else self.settings.seed
 
     @property
     def lr(self) -> float:
@@ -83,7 +108,7 @@ class Stepper:
             trained = [p for group in self.optimizer.param_groups for p in group["params"]]
             norm = nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
             if not scaler.is_enabled():  # under float16 the scaler skips such a step by itself
-                finite(norm.item(), "gradient norm")
+                finite(self.parallel.number(norm), "gradient norm")
         scaler.step(self.optimizer)
         scaler.update()
 

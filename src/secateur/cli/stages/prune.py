@@ -14,7 +14,7 @@ from secateur.cli.loop import accepted_log, prune_in_steps
 from secateur.cli.output import say
 from secateur.cli.plan import plan_model, score_units, trace_model
 from secateur.cli.prune_settings import PruneStage
-from secateur.cli.recovery import batches_of, objective_of, recover_, training_of
+from secateur.cli.recovery import batches_of, objective_of, parallel_of, recover_, training_of
 from secateur.cli.recovery_settings import Recovery
 from secateur.cli.run_directory import by_first, once, read_scores, write_scores
 from secateur.cli.sources import calibration, loss_fn, on_device
@@ -27,6 +27,7 @@ from secateur.core.plan import Plan, Scores
 from secateur.core.proof import Proof
 from secateur.cut import cut, verify
 from secateur.cut.compose import compose
+from secateur.engines.agreement import agree_on
 from secateur.search.within import is_measured
 from secateur.train import prune_while_training
 
@@ -113,6 +114,7 @@ class _Cutting:
             validate=batches_of(subject).validate,
             checkpoint_dir=folder.checkpoints,
             objective=objective_of(recovery, subject),
+            parallel=parallel_of(subject),
         )
         if shrunk.plan is None:
             raise CutError(
@@ -134,7 +136,9 @@ class _Cutting:
             say(f"{self.place.name}: scoring by {settings.criterion}")
             subject = self.place.subject
             seed = subject.settings.seed
-            return score_units(settings, self.loaded, self.graph, subject.data, seed=seed)
+            return score_units(
+                settings, self.loaded, self.graph, subject.data, seed=seed, world=subject.world
+            )
 
         return once(
             path,
@@ -152,7 +156,9 @@ class _Cutting:
             scores = self.scored()
         plan = once(
             path,
-            make=lambda: self.made(scores) if is_timed else self.agreed(self.scored()),
+            make=lambda: (
+                self.made(scores) if is_timed else agree_on(self.made(self.scored()), world)
+            ),
             write=lambda plan: plan.save(path),
             read=lambda: Plan.load(path),
             world=world,
@@ -177,15 +183,6 @@ class _Cutting:
             device=run.served,
             watts=run.watts,
         )
-
-    def agreed(self, scores: Scores) -> Plan:
-        """The plan by these scores, that every rank has made."""
-        plan, world = self.made(scores), self.place.world
-        if world.size == 1:
-            return plan
-        from secateur.engines.agreement import agree_on
-
-        return agree_on(plan, world)
 
     def prove(self, dense: nn.Module, plan: Plan) -> None:
         """Prove the cut, where that is wanted and was not done yet."""

@@ -1,0 +1,151 @@
+"""`ddp`: every rank has the whole model and its part of every batch; gradients are averaged.
+
+Torch's DistributedDataParallel sends them while the backward still runs. It is put around the
+objective, so that the model itself, its hooks and its parameters stay what they are. The first
+step, and the first after a cut, averages by itself: it shows which parameters have no gradient.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from warnings import catch_warnings, filterwarnings
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from secateur.core.copies import copied
+from secateur.core.world import World
+from secateur.engines.batch_norm import SharedBatchNorm, has_batch_norm
+from secateur.engines.draws import own_draws
+from secateur.engines.gradients import average_
+from secateur.engines.process_group import ProcessGroup
+from secateur.engines.shares import Share, Weighing, share_of
+from secateur.engines.training import Moment, Objective, Parallel
+
+
+@dataclass(slots=True)
+class Ddp:
+    """See the module. sync_batch_norm: statistics of batch norm are those of the whole batch; if
+    not, they are each rank's own, and the averages over the ranks are kept."""
+
+    world: ProcessGroup
+    sync_batch_norm: bool = True
+    files: None = None
+    _norms: bool = False
+    _sent: bool = False
+    _loss: DistributedDataParallel | None = field(default=None, repr=False)
+
+    def lay_out(self, model: nn.Module) -> nn.Module:
+        """The model, with the weights that it has on rank 0."""
+        self._norms = has_batch_norm(model)
+        with torch.no_grad(), self.world.meeting("the weights to start from"):
+            for tensor in (*model.parameters(), *model.buffers()):
+                dense = tensor.contiguous()
+                dist.broadcast(dense, src=0, group=self.world.group)
+                if dense is not tensor:
+                    tensor.copy_(dense)
+        return model
+
+    def replicate(self, trained: nn.Module) -> nn.Module:
+        """A copy."""
+        return copied(trained)
+
+    def bring_back_(self, model: nn.Module, trained: nn.Module) -> None:
+        """It is the same."""
+
+    def share(self, batch: Any, weighing: Weighing) -> Share:
+        """This rank's rows."""
+        return share_of(batch, rank=self.world.rank, size=self.world.size, weighing=weighing)
+
+    @contextmanager
+    def computing(self, objective: Objective, share: Share, moment: Moment) -> Iterator[Objective]:
+        """The objective, through DistributedDataParallel where that stands already."""
+        with ExitStack() as stack:
+            stack.enter_context(self.world.meeting(f"step {moment.step + 1} of the training"))
+            stack.enter_context(own_draws(moment, rank=self.world.rank))
+            if self._norms and self.sync_batch_norm and share.split:
+                stack.enter_context(SharedBatchNorm(self.world))
+            loss = self._loss
+            self._sent = loss is not None
+            if loss is None:
+                yield objective
+                return
+            if not moment.last:
+                stack.enter_context(loss.no_sync())
+            yield lambda model, batch: loss(batch)
+
+    def after_backward_(
+        self, trained: nn.Module, objective: Objective, learnt: Iterable[nn.Parameter]
+    ) -> None:
+        """Average what was not averaged on the way, and let it be from the next step on."""
+        if self._sent:
+            return
+        learnt = list(learnt)
+        uneven = average_(
+            (*trained.parameters(), *learnt), self.world, what="the gradients of a first step"
+        )
+        with self.world.meeting("the start of the averaging of gradients"), catch_warnings():
+            # torch 2.13 has another name for it, which 2.11 does not know
+            filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
+            self._loss = DistributedDataParallel(
+                _Loss(trained, objective, learnt),
+                process_group=self.world.group,
+                broadcast_buffers=False,
+                init_sync=False,
+                find_unused_parameters=uneven,
+                gradient_as_bucket_view=True,
+            )
+
+    def total(self, loss: float, *, step: int) -> float:
+        """The sum over the ranks, the same bits on each."""
+        whole = torch.tensor([loss], dtype=torch.float64)
+        self.world.sum_([whole], what=f"the loss of step {step + 1}")
+        return float(whole)
+
+    def number(self, value: Tensor) -> float:
+        """The number in it: gradients are the same on every rank."""
+        return float(value.item())
+
+    def settle_(self, trained: nn.Module) -> None:
+        """Average the buffers that differ, those of batch norm."""
+        if self._norms and not self.sync_batch_norm:
+            buffers = [buffer for buffer in trained.buffers() if buffer.is_floating_point()]
+            self.world.sum_(buffers, what="the statistics of batch norm")
+            for buffer in buffers:
+                buffer /= self.world.size
+
+    def after_cut_(self) -> None:
+        """The next step finds out anew what has gradients."""
+        self._loss = None
+        gc.collect()  # its hooks on the parameters go with it, and it is held in circles
+
+    def end_(self) -> None:
+        """Take the hooks off the parameters."""
+        self.after_cut_()
+
+
+class _Loss(nn.Module):
+    """An objective as a module that holds all that is trained."""
+
+    def __init__(
+        self, model: nn.Module, objective: Objective, learnt: Iterable[nn.Parameter]
+    ) -> None:
+        super().__init__()
+        self.model, self._objective = model, (objective,)  # a module in a tuple is not registered
+        self.learnt = nn.ParameterList(learnt)
+
+    def forward(self, batch: Any) -> Tensor:
+        """The loss of a batch."""
+        return self._objective[0](self.model, batch)
+
+
+def make(world: World, *, sync_batch_norm: bool = True) -> Parallel:
+    """The kind for a world of several processes."""
+    assert isinstance(world, ProcessGroup)
+    return Ddp(world, sync_batch_norm)
