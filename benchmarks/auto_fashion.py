@@ -61,7 +61,7 @@ class Case:
 CASES = (
     Case("asked", "--target latency=40% --max-drop 0.5 --time-limit 20m"),
     Case("killed", "--target latency=40% --max-drop 0.5 --time-limit 20m", killed=2),
-    Case("impossible", "--target latency=12% --max-drop 0 --time-limit 5m"),
+    Case("impossible", "--target latency=12% --max-drop 0.3 --time-limit 6m"),
     Case("unreachable", "--target latency=5% --max-drop 0"),
 )
 
