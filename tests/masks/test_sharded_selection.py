@@ -138,7 +138,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharded_selection, "_BITS", (5, 6))
 
 
-@settings(max_examples=80)
+@settings(max_examples=50)
 @given(cases(), st.floats(0, 1), st.booleans())
 def test_the_answer_is_that_of_one_stable_sort(case: Case, share: float, signed: bool) -> None:
     tensors, layout, counted = case.build()
@@ -149,7 +149,7 @@ def test_the_answer_is_that_of_one_stable_sort(case: Case, share: float, signed:
         assert torch.equal(kept, naive)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(cases(), st.floats(0, 1))
 def test_each_tensor_alone(case: Case, share: float) -> None:
     tensors, layout, counted = case.build()

@@ -90,6 +90,9 @@ class ThreadWorld:
     def parts(self, tensors: Mapping[str, Tensor]) -> dict[str, Part]:
         return {name: self._part(name, tensor) for name, tensor in tensors.items()}
 
+    def local(self, tensor: Tensor) -> Tensor:
+        return tensor.detach()
+
     def _part(self, name: str, tensor: Tensor) -> Part:
         if self.parts_of is None:
             return Part(tensor.detach(), Shard.whole(tuple(tensor.shape)), self.rank == 0)
