@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secateur import Plan, PlanMismatchError, ScoreError, cut, plan, score, trace
 from secateur.oneshot import reconstruct_
-from secateur.oneshot.least_squares import RIDGES, Sums, fitted
+from secateur.oneshot.least_squares import RIDGES, Rows, fitted
 
 
 def rows(count: int, width: int, seed: int = 0) -> Tensor:
@@ -141,9 +141,11 @@ def test_a_cut_of_nothing_changes_nothing() -> None:
 def test_the_ridge_is_chosen_on_what_was_held_back() -> None:
     x, noise = rows(6, 5)[None], rows(6, 2, 7)[None]
     start = torch.zeros(1, 5, 2, dtype=torch.float64)
-    seen, held = Sums.zeros(1, 5, 2), Sums.zeros(1, 5, 2)
-    seen.add(x, noise)
-    held.add(rows(200, 5, 3)[None], torch.zeros(1, 200, 2, dtype=torch.float64))
+    both = Rows()
+    both.add_(x, noise)
+    both.add_(rows(200, 5, 3)[None], torch.zeros(1, 200, 2, dtype=torch.float64), held=True)
+    seen, held = both.take()
+    assert seen is not None
     # noise is learnt where nothing is held back, and left alone where it does not repeat
     assert float(fitted(seen, start).abs().max()) > 0.1
     assert torch.equal(fitted(seen, start, held=held), start)

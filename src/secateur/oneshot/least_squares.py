@@ -13,31 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from secateur.core.world import ALONE, World
+from secateur.criteria.divided import divided
+from secateur.criteria.exact_sums import ExactSums
+
 RIDGES = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 """Parts of the mean of the moments' diagonal, the strongest last."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class Sums:
     """``X^T X``, ``X^T Y`` and ``|Y|^2`` over some batches, float64."""
 
     xx_GFF: Tensor
     xy_GFM: Tensor
-    yy: float = 0.0
-
-    @classmethod
-    def zeros(cls, groups: int, features: int, outputs: int) -> Sums:
-        """Nothing seen yet."""
-        return cls(
-            torch.zeros(groups, features, features, dtype=torch.float64),
-            torch.zeros(groups, features, outputs, dtype=torch.float64),
-        )
-
-    def add(self, x_GNF: Tensor, y_GNM: Tensor) -> None:
-        """Rows of inputs and of the outputs that are wanted."""
-        self.xx_GFF += (x_GNF.transpose(1, 2) @ x_GNF).cpu()
-        self.xy_GFM += (x_GNF.transpose(1, 2) @ y_GNM).cpu()
-        self.yy += float(y_GNM.square().sum(dtype=torch.float64))
+    yy: float
 
     def __add__(self, other: Sums) -> Sums:
         return Sums(self.xx_GFF + other.xx_GFF, self.xy_GFM + other.xy_GFM, self.yy + other.yy)
@@ -48,27 +38,77 @@ class Sums:
         return max(float(own) + self.yy, 0.0)
 
 
-def fitted(sums: Sums, start_GFM: Tensor, *, held: Sums | None = None, free: int = 0) -> Tensor:
+class Rows:
+    """Sums over rows of inputs and outputs, added up batch by batch, the same bits in any order."""
+
+    def __init__(self) -> None:
+        self._sums = ExactSums(bins=2)
+
+    def add_(self, x_GNF: Tensor, y_GNM: Tensor, *, held: bool = False) -> None:
+        """Rows of inputs and of the outputs that are wanted; held: for choosing the ridge."""
+        turned_GFN = x_GNF.transpose(1, 2)
+        self._sums.add_one_(f"xx {held}", (turned_GFN @ x_GNF).cpu())
+        self._sums.add_one_(f"xy {held}", (turned_GFN @ y_GNM).cpu())
+        yy = y_GNM.square().sum(dtype=torch.float64)
+        self._sums.add_one_(f"yy {held}", yy.cpu())
+
+    def take(self, *, world: World = ALONE) -> tuple[Sums | None, Sums | None]:
+        """Over all ranks: the sums of what is for fitting and of what is held, None where there was
+        none; their memory is let go."""
+        self._sums.reduce_(world, what="sums for a layer's fit")
+        return self._taken(False), self._taken(True)
+
+    def _taken(self, held: bool) -> Sums | None:
+        if f"yy {held}" not in self._sums:
+            return None
+        xx_GFF, xy_GFM, yy = (self._sums.take(f"{of} {held}")[0] for of in ("xx", "xy", "yy"))
+        return Sums(xx_GFF, xy_GFM, float(yy))
+
+
+def fitted(
+    sums: Sums, start_GFM: Tensor, *, held: Sums | None = None, free: int = 0, world: World = ALONE
+) -> Tensor:
     """The weights that fit best: chosen on `held` among `RIDGES` and no change at all, then fitted
     to both.
 
-    free: the last features that no ridge holds, such as the constant of a bias.
+    free: the last features that no ridge holds, such as the constant of a bias. world: ranks that
+    divide the ridges among them.
 
-    >>> x, y = torch.tensor([[[1.0], [2.0]]]), torch.tensor([[[3.0], [6.0]]])
-    >>> sums = Sums.zeros(1, 1, 1)
-    >>> sums.add(x, y)
+    >>> rows = Rows()
+    >>> rows.add_(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[[3.0], [6.0]]]))
+    >>> sums, _ = rows.take()
     >>> round(float(fitted(sums, torch.zeros(1, 1, 1))), 1)
     3.0
     """
     start_GFM = start_GFM.double()
-    if held is None:
-        return _solved(sums, start_GFM, RIDGES[2], free)
-    best, least = None, held.error(start_GFM)
-    for ridge in RIDGES:
-        error = held.error(_solved(sums, start_GFM, ridge, free))
-        if error < least:
-            best, least = ridge, error
-    return start_GFM if best is None else _solved(sums + held, start_GFM, best, free)
+    best: float | None = RIDGES[2]
+    if held is not None:
+        best = _best_ridge(sums, start_GFM, held, free, world)
+        sums = sums + held
+    if best is None:
+        return start_GFM
+    (found_GFM,) = divided(
+        lambda _: _solved(sums, start_GFM, best, free),
+        [start_GFM.shape],
+        costs=[1.0],
+        world=world,
+        what="a layer's weights",
+    )
+    return found_GFM
+
+
+def _best_ridge(sums: Sums, start_GFM: Tensor, held: Sums, free: int, world: World) -> float | None:
+    """None where no change at all is best."""
+
+    def error_of(k: int) -> Tensor:
+        weight_GFM = start_GFM if k == 0 else _solved(sums, start_GFM, RIDGES[k - 1], free)
+        return torch.tensor([held.error(weight_GFM)], dtype=torch.float64)
+
+    count = 1 + len(RIDGES)
+    costs = [0.1, *(1.0 for _ in RIDGES)]
+    errors = divided(error_of, [[1]] * count, costs=costs, world=world, what="errors of ridges")
+    least = min(range(count), key=lambda k: float(errors[k]))
+    return None if least == 0 else RIDGES[least - 1]
 
 
 def _solved(sums: Sums, start_GFM: Tensor, ridge: float, free: int) -> Tensor:

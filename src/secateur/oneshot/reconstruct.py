@@ -15,7 +15,8 @@ are fitted as well, and every layer behind the first cut, whether or not it lost
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -28,12 +29,16 @@ from secateur.core.errors import PlanMismatchError, ScoreError
 from secateur.core.fingerprint import named_tensors
 from secateur.core.modes import evaluating
 from secateur.core.plan import Plan
-from secateur.criteria.contractions import Scaling, Use, showing_products
+from secateur.core.world import ALONE, World
+from secateur.criteria.contractions import Use, showing_products
 from secateur.criteria.patches import rows_of, weight_of
 from secateur.criteria.running import run_batch
+from secateur.criteria.shares import Shares, first_of, no_batch, repeatable, shared
+from secateur.criteria.together import check_alike, together
 from secateur.cut.apply import check_fingerprint
+from secateur.oneshot.first_events import first_events
 from secateur.oneshot.kept_outputs import Kept, Parameters, kept_outputs, sources
-from secateur.oneshot.least_squares import Sums, fitted
+from secateur.oneshot.least_squares import Rows, fitted
 from secateur.oneshot.pairs import Pair, pair_at
 from secateur.oneshot.places import Place, places_of
 from secateur.oneshot.streams import streams_of
@@ -49,7 +54,12 @@ HELD = 4
 
 
 def reconstruct_(
-    small: nn.Module, model: nn.Module, *, plan: Plan, data: Iterable[Any]
+    small: nn.Module,
+    model: nn.Module,
+    *,
+    plan: Plan,
+    data: Iterable[Any],
+    world: World = ALONE,
 ) -> nn.Module:
     """Fit the weights of `small`, which `cut(model, plan)` made, to what `model` returns; in place.
 
@@ -60,25 +70,57 @@ def reconstruct_(
     Memory: the activations of all batches at one layer, of both models; before, those of the
     first batch at all layers of one.
 
+    world: ranks that fit together. Each is given the same models and the same data, whole, walks a
+    part of the batches, and gets the same weights, bit for bit those of one process with as many
+    threads as each of them has.
+
     Raises: PlanMismatchError when the plan is another model's or `small` was not cut by it;
-    ScoreError when there is no data, or what a layer makes of it is NaN or infinite.
+    ScoreError when there is no data, or what a layer makes of it is NaN or infinite; EngineError
+    when ranks hold different models. All ranks raise the same.
     """
-    check_fingerprint(model, plan)
-    names = _dense_names(small, model, plan)
-    batches = data if isinstance(data, Sequence) else list(data)
-    if not batches:
-        raise ScoreError("the calibration data holds no batch; pass a loader that is not empty")
+    with together(world, what="the fit of a cut model") as ranks:
+        check_fingerprint(model, plan)
+        names = _dense_names(small, model, plan)
+        for each in (small, model):
+            check_alike(ranks, each, {"the plan": plan.hash})
+        given = repeatable(shared(data, ranks))
+        first = first_of(given)
+        if not first:
+            raise no_batch()
+        _reconstruct_(_Both(small, model, plan, names, ranks), given, first[0])
+    return small
+
+
+@dataclass(frozen=True)
+class _Both:
+    """The cut and the dense model. names: the dense model's of the cut one's parameters."""
+
+    small: nn.Module
+    model: nn.Module
+    plan: Plan
+    names: Mapping[str, str]
+    world: World
+
+
+def _reconstruct_(both: _Both, given: Sequence[Any] | Shares, first: Any) -> None:
+    small, model, names = both.small, both.model, both.names
     with evaluating(small), evaluating(model), showing_products(small):
-        places = [place for place in places_of(small, batches[0]) if place.name in names]
+        places = [place for place in places_of(small, first) if place.name in names]
         there = {place: Place(names[place.name], place.number) for place in places}
-        added = [streams_of(each, partial(run_batch, each, batches[0])) for each in (small, model)]
-        both = {
+        start = time.perf_counter()
+        added = [streams_of(each, partial(run_batch, each, first)) for each in (small, model)]
+        seconds = both.world.gather(time.perf_counter() - start, what="speeds of ranks")
+        streams = {
             place: (added[0][place], added[1][there[place]])
             for place in places
             if place in added[0] and there[place] in added[1]
         }
-        besides = {place: two[0] for place, two in both.items()}
-        dense_besides = {there[place]: two[1] for place, two in both.items()}
+        besides = {place: two[0] for place, two in streams.items()}
+        dense_besides = {there[place]: two[1] for place, two in streams.items()}
+        own = list(enumerate(given))
+        if isinstance(given, Shares):
+            own = given.by_speed([1 / max(s, 1e-9) for s in seconds])
+        batches = [batch for _, batch in own]
         with (
             walks(small, batches, set(places), besides) as cut,
             walks(model, batches, set(there.values()), dense_besides) as dense,
@@ -86,30 +128,39 @@ def reconstruct_(
             for place in places:
                 at = place, there[place]
                 pairs = [
-                    pair_at(two, at, number, both.get(place))
-                    for number, two in enumerate(zip(cut, dense, strict=True))
+                    pair_at(two, at, number, streams.get(place))
+                    for (number, _), two in zip(own, zip(cut, dense, strict=True), strict=True)
                 ]
-                _fit_(_Layer(small, model, plan, place.name, names[place.name]), pairs)
+                layer = _Layer(both, place.name, names[place.name], len(given))
+                _fit_(layer, pairs)
                 for walk in cut:
                     walk.change()
-    return small
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """One parameter in both models, by its name in each."""
+    """One parameter in both models, by its name in each. batches: how many there are in all."""
 
-    small: nn.Module
-    model: nn.Module
-    plan: Plan
+    both: _Both
     name: str
     dense_name: str
+    batches: int
+
+    @property
+    def small(self) -> nn.Module:
+        """The cut model."""
+        return self.both.small
+
+    @property
+    def plan(self) -> Plan:
+        """What it was cut by."""
+        return self.both.plan
 
     @property
     def parameters(self) -> Parameters:
         """The parameter in both models."""
         return Parameters(
-            self.model.get_parameter(self.dense_name), self.small.get_parameter(self.name)
+            self.both.model.get_parameter(self.dense_name), self.small.get_parameter(self.name)
         )
 
     def checked(self, *tensors: Tensor) -> None:
@@ -123,47 +174,55 @@ class _Layer:
 
 def _fit_(layer: _Layer, pairs: Sequence[Pair]) -> None:
     """Fit one weight to what happens at its place on each batch."""
-    for kind, fit_ in ((Use, _fit_product_), (Scaling, _fit_scaling_)):
-        found = [pair for pair in pairs if type(pair.cut) is type(pair.dense) is kind]
-        if found:
-            fit_(layer, found, len(pairs))
-            return
+    both = layer.both
+    events = first_events(pairs, both.small, both.model, world=both.world)
+    if events is None:
+        return
+    if isinstance(events.cut, Use) and isinstance(events.dense, Use):
+        _fit_product_(layer, events.cut, events.dense, events.pairs)
+    else:
+        _fit_scaling_(layer, events.cut.bias, events.pairs)
 
 
-def _fit_product_(layer: _Layer, pairs: Sequence[Pair], batches: int) -> None:
+def _fit_product_(layer: _Layer, first: Use, dense: Use, pairs: Sequence[Pair]) -> None:
     """Fit a weight, and the bias that its operator adds."""
-    first: Any = pairs[0].cut
-    dense: Any = pairs[0].dense
     kept = kept_outputs(layer.plan, layer.dense_name, dense, first, of=layer.parameters)
     if kept is None:
         return
-    start = _start(layer.small, first)
-    sums: dict[bool, Sums] = {}
+    start, rows = _start(layer.small, first), Rows()
     for pair in pairs:
         cut: Any = pair.cut
         wanted = _wanted(pair, kept)
         if wanted.shape != cut.made.shape:
             continue  # routed elsewhere: the rows of the two are not the same
         layer.checked(cut.read, wanted)
-        own = sums.setdefault(_is_held(pair.number, batches), Sums.zeros(*start.shape))
+        held = _is_held(pair.number, layer.batches)
         for x_GNF, y_GNM in rows_of(cut, wanted, limit=_enough(start.shape[1])):
-            own.add(_with_ones(_wide(x_GNF), cut.bias), _wide(y_GNM))
-    if False in sums:
-        free = int(first.bias is not None)
-        _write_(layer.small, first, fitted(sums[False], start, held=sums.get(True), free=free))
+            rows.add_(_with_ones(_wide(x_GNF), cut.bias), _wide(y_GNM), held=held)
+    best = _best(layer, rows, start, first.bias)
+    if best is not None:
+        _write_(layer.small, first, best)
 
 
-def _fit_scaling_(layer: _Layer, pairs: Sequence[Pair], batches: int) -> None:
+def _best(layer: _Layer, rows: Rows, start: Tensor, bias: str | None) -> Tensor | None:
+    """What fits the rows of all ranks, None where there are none but those held back."""
+    world = layer.both.world
+    sums, held = rows.take(world=world)
+    if sums is None:
+        return None
+    return fitted(sums, start, held=held, free=int(bias is not None), world=world)
+
+
+def _fit_scaling_(layer: _Layer, bias: str | None, pairs: Sequence[Pair]) -> None:
     """Fit a scale for each element, and the bias that its operator adds.
 
     What comes out is linear in both, so the outputs are enough: ``a * made + c``.
     """
-    first: Any = pairs[0].cut
-    scale, bias = layer.parameters.cut, first.bias
+    scale = layer.parameters.cut
     from_C = sources(layer.plan, layer.dense_name, of=layer.parameters)
     start = torch.zeros(scale.numel(), 1 + (bias is not None), 1, dtype=torch.float64)
     start[:, 0] = 1
-    sums: dict[bool, Sums] = {}
+    rows = Rows()
     for pair in pairs:
         cut: Any = pair.cut
         dense: Any = pair.dense
@@ -173,15 +232,15 @@ def _fit_scaling_(layer: _Layer, pairs: Sequence[Pair], batches: int) -> None:
         lacking = pair.lacking(from_C, -1)
         wanted = wanted if lacking is None else wanted + lacking
         layer.checked(cut.made, wanted)
-        own = sums.setdefault(_is_held(pair.number, batches), Sums.zeros(*start.shape))
         every = max(1, wanted.numel() // wanted.shape[-1] // _enough(start.shape[1]))
         made_CN1, wanted_CN1 = (
             _wide(t.flatten(0, -2)[::every]).T[:, :, None] for t in (cut.made, wanted)
         )
-        own.add(_with_ones(made_CN1, bias), wanted_CN1)
-    if False not in sums:
+        held = _is_held(pair.number, layer.batches)
+        rows.add_(_with_ones(made_CN1, bias), wanted_CN1, held=held)
+    best = _best(layer, rows, start, bias)
+    if best is None:
         return
-    best = fitted(sums[False], start, held=sums.get(True), free=int(bias is not None))
     with torch.no_grad():
         factor = best[:, 0, 0].to(scale).reshape(scale.shape)
         scale.mul_(factor)

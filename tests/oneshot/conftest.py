@@ -1,0 +1,8 @@
+"""Ranks as threads, from the tests of criteria."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "criteria"))  # worlds
