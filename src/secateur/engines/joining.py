@@ -66,7 +66,9 @@ def joined(ranks: Ranks, *, timeout_s: float, gpu: bool = False) -> Iterator[Pro
     limit = timedelta(seconds=timeout_s)
     try:
         store = next(iter(rendezvous(_address(os.environ, ranks), timeout=limit)))[0]
-        own, torchs = (PrefixStore(name, store) for name in ("secateur", "group"))
+        # ranks that are started again may meet in the same store, where the old ones' words stand
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        own, torchs = (PrefixStore(f"{name}/{attempt}", store) for name in ("secateur", "group"))
         backend = "cpu:gloo,cuda:nccl" if gpu else "gloo"
         dist.init_process_group(
             backend, store=torchs, rank=ranks.rank, world_size=ranks.size, timeout=limit
