@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,9 @@ from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Graph, Group
 from secateur.core.plan import Scores
 from secateur.core.sensitivities import Curve, Sensitivities, units_at
+from secateur.core.world import ALONE, World
 from secateur.criteria.score import check_model
+from secateur.criteria.together import check_alike, together
 from secateur.train.evaluate import mean_loss
 from secateur.train.objective import LossFn
 
@@ -51,6 +53,7 @@ def measure_sensitivities(
     recover: Recover | None = None,
     path: str | Path | None = None,
     progress: Progress | None = None,
+    world: World = ALONE,
 ) -> Sensitivities:
     """The model's loss without part of each group's units, those of the lowest scores.
 
@@ -62,14 +65,57 @@ def measure_sensitivities(
     example ``lambda model: accuracy(model, batches)``. depths: shares in (0, 1). recover: run on
     the copy before each look at it, for example some steps of training, so that the loss is what
     cannot be won back; what it changes is taken back. path: a file that is written after each group
-    and read first, so that a run that was stopped goes on.
+    and read first, so that a run that was stopped goes on. world: ranks that measure a group each,
+    over all batches, which are given to every rank; rank 0 writes the file and tells `progress`.
 
     Raises: ValueError for wrong depths, ScoreError for a loss that is not a number, TrainError for
     data that is not understood, PlanMismatchError for another model's graph.
     """
     if not depths or not all(0 < depth < 1 for depth in depths):
         raise ValueError(f"depths={tuple(depths)}: shares of a group's units between 0 and 1")
-    check_model(graph, model)
+    with together(world, what="sensitivities") as ranks:
+        check_model(graph, model)
+        if ranks.size > 1:
+            check_alike(ranks, model, {"the graph": graph.hash, "the depths": list(depths)})
+        asked = _Asked(data, loss_fn, metric, depths, recover)
+        return _measured(model, graph, scores, asked, _Kept(path, progress, ranks))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is measured, see `measure_sensitivities`."""
+
+    data: Iterable[Any]
+    loss_fn: LossFn | None
+    metric: Metric | None
+    depths: Sequence[float]
+    recover: Recover | None
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Who measures, and where what was found is kept and told."""
+
+    path: str | Path | None
+    progress: Progress | None
+    world: World
+
+    @property
+    def file(self) -> Path | None:
+        """Where this rank is to read and write, if it is."""
+        return Path(self.path) if self.path is not None and self.world.rank == 0 else None
+
+    def finished(self, ids: Sequence[str], number: int, all: int) -> None:
+        """Tell what is finished, the first as the `number`-th."""
+        if self.progress is not None and self.world.rank == 0:
+            for k, id in enumerate(ids):
+                self.progress(id, number + k, all)
+
+
+def _measured(
+    model: nn.Module, graph: Graph, scores: Scores, asked: _Asked, kept: _Kept
+) -> Sensitivities:
+    data, depths, recover, world = asked.data, asked.depths, asked.recover, kept.world
     batches = list(data) if isinstance(data, Iterator) else data
     subject = copied(model)
     removal = _Removal(subject, graph)
@@ -77,23 +123,55 @@ def measure_sensitivities(
     def losses() -> tuple[float, float | None]:
         if recover is not None:
             recover(subject)
-        loss = mean_loss(subject, batches, loss_fn=loss_fn)
-        return loss, None if metric is None else metric(subject)
+        loss = mean_loss(subject, batches, loss_fn=asked.loss_fn)
+        return loss, None if asked.metric is None else asked.metric(subject)
 
     groups = [group for group in graph.free if group.id in scores and group.size > 1]
     settings = {"depths": list(depths), "by": _by(recover), "order": _order_hash(groups, scores)}
-    found = _begun(graph, losses(), settings, Path(path) if path else None)
+    dense = losses()
+    _check_dense(world, [*dense, _order_hash(groups, scores)])
+    begun = _begun(graph, dense, settings, kept.file)
+    found = Sensitivities.from_json(world.first(begun.to_json(), what="what is measured already"))
     removal.put_back_()
-    for number, group in enumerate(groups, 1):
-        if group.id not in found.curves:
+    left = [group for group in groups if group.id not in found.curves]
+    first, total = len(groups) - len(left) + 1, len(groups)
+    kept.finished([group.id for group in groups if group not in left], 1, total)
+    for start in range(0, len(left), world.size):
+        now = left[start : start + world.size]
+        own: Any = None
+        if world.rank < len(now):
+            group = now[world.rank]
             order = scores[group.id].argsort(stable=True)
-            curve = _curve(group, _counts(group.size, depths), order, removal, losses)
-            found = replace(found, curves={**found.curves, group.id: curve})
-            if path is not None:
-                found.save(path)
-        if progress is not None:
-            progress(group.id, number, len(groups))
+            counts = _counts(group.size, depths)
+            own = asdict(_curve(group, counts, order, removal, losses))
+        curves = world.gather(own, what="groups' sensitivities")
+        more = {group.id: _curve_of(one) for group, one in zip(now, curves, strict=False)}
+        found = replace(found, curves={**found.curves, **more})
+        if kept.file is not None:
+            found.save(kept.file)
+        kept.finished([group.id for group in now], first + start, total)
     return found
+
+
+def _check_dense(world: World, own: list[Any]) -> None:
+    """Raises: ScoreError, on every rank, when ranks do not measure the same."""
+    for rank, other in enumerate(world.gather(own, what="the whole model's loss")):
+        if str(other) != str(own) and world.size > 1:
+            raise ScoreError(
+                f"the loss of the whole model, its metric or the order of units differ between "
+                f"rank {world.rank} and rank {rank}: {own[:2]}, {other[:2]}; pass the same scores "
+                "and the same batches in the same order on every rank"
+            )
+
+
+def _curve_of(told: Mapping[str, Any]) -> Curve:
+    metric = told["metric"]
+    return Curve(
+        told["size"],
+        tuple(told["removed"]),
+        tuple(told["loss"]),
+        None if metric is None else tuple(metric),
+    )
 
 
 def estimate_sensitivities(
