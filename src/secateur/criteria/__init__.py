@@ -40,5 +40,5 @@ into a buffer, `TERM` gives it, and scoring reads each weight once.
 NOT_EXTENSIONS = frozenset(
     "activations blocks contractions curvature divided evidence exact_sums gradients input_norms "
     "marginals matrices moments next_layers patches removal running scales score sensitivity "
-    "shares sound synaptic together".split()
+    "sharded shares sound synaptic together".split()
 )
