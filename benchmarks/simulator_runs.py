@@ -10,6 +10,7 @@ carries 52 bytes of IP and TCP headers, which are taken off. One JSON line a cas
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -17,25 +18,38 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
 
+from secateur.core.world import ALONE
+from secateur.engines.parallel import ddp, fsdp, none
+from secateur.engines.process_group import ProcessGroup
+from secateur.engines.shares import Share
 from secateur.engines.simulator.forecast import forecast
-from secateur.engines.simulator.graph_workload import workload_of
+from secateur.engines.simulator.loaded import workload_of_model
 from secateur.engines.simulator.machine import LOOPBACK
 from secateur.engines.simulator.mesh import Mesh, parse_mesh
 from secateur.engines.simulator.training import Training
+from secateur.engines.tensor_parallel.choose import tensor_parallel_plan
+from secateur.engines.tensor_parallel.local import parallelize_
+from secateur.engines.tensor_parallel.value import TensorParallelPlan
+from secateur.engines.training import Moment, Parallel
 from secateur.graph import trace
 
 HEADER_BYTES = 20 + 20 + 12
 """IPv4, TCP, and TCP's time stamps, in every packet, acknowledgements too."""
 STEPS = 2
-LLAMA_LAYERS = 8
+LONGEST_S = 900
+"""For the steps of one case."""
+LLAMA_LAYERS = 4
 Step = Callable[[], None]
 
 
@@ -109,8 +123,9 @@ def build(name: str) -> tuple[nn.Module, dict[str, Tensor]]:
 
 def predict(model: nn.Module, inputs: Mapping[str, Tensor], mesh: Mesh) -> dict[str, Any]:
     """The same from the simulator: bytes of all ranks by purpose, and the state of each."""
-    graph = trace(model, dict(inputs))
-    found = forecast(workload_of(graph), mesh, LOOPBACK, training=Training(optimizer="sgd"))
+    work = workload_of_model(model, dict(inputs), tp=mesh.tp)
+    training = Training(optimizer="sgd", sync_batch_norm=not is_hybrid(mesh))
+    found = forecast(work, mesh, LOOPBACK, training=training)
     every = [run for run in found.ranks for _ in range(run.first, run.last + 1)]
     names = found.ranks[0].sent_bytes
     sent = {name: sum(rank.sent_bytes[name] for rank in every) for name in names}
@@ -146,17 +161,20 @@ def kept_bytes(model: nn.Module, inputs: Mapping[str, Tensor]) -> int:
 
 def measure(model: nn.Module, inputs: Mapping[str, Tensor], mesh: Mesh) -> dict[str, Any]:
     """Bytes and packets of a step of all ranks together, and each rank's state."""
-    units = [block.path for block in trace(model, dict(inputs)).blocks]
+    plan = None
+    if mesh.tp > 1:
+        graph = trace(model, dict(inputs))
+        plan = tensor_parallel_plan(model, graph, dict(inputs), size=mesh.tp)
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory() as folder:
-        store, answers = str(Path(folder) / "store"), context.SimpleQueue()
+        answers = context.Queue()
         ranks = [
-            context.Process(target=_rank, args=(rank, mesh, store, model, inputs, units, answers))
+            context.Process(target=_rank, args=(rank, mesh, folder, model, inputs, plan, answers))
             for rank in range(mesh.ranks)
         ]
         for process in ranks:
             process.start()
-        found = sorted(answers.get() for _ in ranks)
+        found = sorted(answers.get(timeout=LONGEST_S) for _ in ranks)
         for process in ranks:
             process.join()
     (_, traffic, _) = found[0]
@@ -166,60 +184,88 @@ def measure(model: nn.Module, inputs: Mapping[str, Tensor], mesh: Mesh) -> dict[
 def _rank(
     rank: int,
     mesh: Mesh,
-    store: str,
+    folder: str,
     model: nn.Module,
     inputs: Mapping[str, Tensor],
-    units: Sequence[str],
+    plan: TensorParallelPlan | None,
     answers: Any,
 ) -> None:
     warnings.simplefilter("ignore")
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=mesh.ranks)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=mesh.ranks)
     model.train()
-    ready, finish = _shared(model, mesh, units)
-    optimizer = torch.optim.SGD(ready.parameters(), lr=1e-3, momentum=0.9)
+    if plan is not None:
+        slices = groups(mesh, "tp")[rank]
+        torch.manual_seed(0)
+        parallelize_(model, plan, ProcessGroup(slices))
+    parallel = _parallel(mesh, groups(mesh, "data")[rank])
+    trained = _hybrid_(model, mesh) if is_hybrid(mesh) else parallel.lay_out(model)
+    optimizer = torch.optim.SGD(trained.parameters(), lr=1e-3, momentum=0.9)
+    taken = itertools.count()
 
     def step() -> None:
-        ready.zero_grad()
-        _loss(_called(ready, inputs)).backward()
-        finish()
+        optimizer.zero_grad()
+        share = Share(dict(inputs), 1 / mesh.batches, mesh.batches, split=True)
+        moment = Moment(seed=0, step=next(taken), part=0, last=True)
+        with parallel.computing(_loss, share, moment) as objective:
+            loss = objective(trained, share.batch) * share.factor
+            loss.backward()
+        parallel.after_backward_(trained, _loss, ())
         optimizer.step()
+        parallel.total(float(loss.detach()), step=moment.step)
 
-    for _ in range(2):  # DDP settles its buckets in the first step
+    for _ in range(3):  # the first averages by itself, DDP settles its buckets in the second
         step()
     once, twice = _sent(step, STEPS), _sent(step, 2 * STEPS)
     wire, packets = ((b - a) / STEPS for a, b in zip(once, twice, strict=True))
     traffic = {"wire_bytes": wire, "packets": packets, "bytes": wire - HEADER_BYTES * packets}
-    answers.put((rank, traffic, _state(ready, optimizer)))
+    answers.put((rank, traffic, _state(trained, optimizer)))
     dist.barrier()
     dist.destroy_process_group()
 
 
-def _shared(model: nn.Module, mesh: Mesh, units: Sequence[str]) -> tuple[nn.Module, Step]:
-    """The model under DDP, or FSDP2 over shards and perhaps replicas of them."""
-    from torch.distributed.device_mesh import init_device_mesh
-    from torch.distributed.fsdp import fully_shard
-    from torch.nn.parallel import DistributedDataParallel
+def groups(mesh: Mesh, kind: str) -> dict[int, dist.ProcessGroup]:
+    """The group of every rank along `tp`, or of those that have data of their own; all ranks make
+    all groups, in the same order."""
+    found: dict[int, dist.ProcessGroup] = {}
+    places = {rank: mesh.place(rank) for rank in range(mesh.ranks)}
+    keys = {rank: place[:2] if kind == "tp" else place[2:] for rank, place in places.items()}
+    for key in sorted(set(keys.values())):
+        members = [rank for rank, own in keys.items() if own == key]
+        made = dist.new_group(members)
+        found |= dict.fromkeys(members, made)
+    return found
 
-    if mesh.fsdp == 1:
-        return DistributedDataParallel(model), lambda: None
-    names = ("dp", "fsdp") if mesh.dp > 1 else ("fsdp",)
-    shape = tuple(getattr(mesh, name) for name in names)
-    devices = init_device_mesh("cpu", shape, mesh_dim_names=names)
-    for path in (*units, ""):
-        fully_shard(model.get_submodule(path), mesh=devices)
-    for module in model.modules():
-        if hasattr(module, "set_force_sum_reduction_for_comms"):
-            module.set_force_sum_reduction_for_comms(True)  # gloo has no mean
-            module.set_gradient_divide_factor(float(mesh.batches))
-    return model, lambda: None
+
+def is_hybrid(mesh: Mesh) -> bool:
+    """Whether there are replicas of shards."""
+    return mesh.dp > 1 and mesh.fsdp > 1
+
+
+def _hybrid_(model: nn.Module, mesh: Mesh) -> nn.Module:
+    """Hybrid sharding by torch's own means, which no kind of recovery here has."""
+    names = ("dp", "fsdp")
+    devices = init_device_mesh("cpu", (mesh.dp, mesh.fsdp), mesh_dim_names=names)
+    for module in (*fsdp.blocks_of(model), model):
+        fully_shard(module, mesh=devices)
+    return model
+
+
+def _parallel(mesh: Mesh, group: dist.ProcessGroup) -> Parallel:
+    """How recovery here shares a training: DDP, FSDP2, or neither."""
+    if mesh.batches == 1 or is_hybrid(mesh):
+        return none.make(ALONE)
+    kind = ddp if mesh.fsdp == 1 else fsdp
+    return kind.make(ProcessGroup(group))
 
 
 def _called(model: nn.Module, inputs: Mapping[str, Tensor]) -> Any:
     return model(*inputs.values()) if "x" in inputs else model(**inputs)
 
 
-def _loss(out: Any) -> Tensor:
+def _loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    out = _called(model, batch)
     if isinstance(out, Tensor):
         return out.square().mean()
     return torch.stack([part.square().mean() for part in out.values()]).sum()
@@ -263,8 +309,6 @@ def _state(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, int]
 
 
 def _local(tensor: Tensor) -> int:
-    from torch.distributed.tensor import DTensor
-
     own = tensor.to_local() if isinstance(tensor, DTensor) else tensor
     return own.numel() * own.element_size()
 

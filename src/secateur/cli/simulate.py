@@ -19,7 +19,6 @@ from secateur.cost.batch import resize_batch
 from secateur.engines.simulator.choosing import fastest
 from secateur.engines.simulator.collectives import TRANSPORTS
 from secateur.engines.simulator.forecast import Forecast, RankForecast, forecast
-from secateur.engines.simulator.graph_workload import workload_of
 from secateur.engines.simulator.machine import GB, Machine
 from secateur.engines.simulator.memory import RankMemory
 from secateur.engines.simulator.mesh import parse_mesh
@@ -114,13 +113,14 @@ def simulate(settings: SimulateSettings) -> Simulation:
         accumulate=settings.accumulate,
         recompute=settings.recompute,
     )
-    machine, work = _machine(settings), _workload(settings)
+    machine = _machine(settings)
     if settings.parallel == AUTO:
         memory = settings.memory_gib * 2**30
+        work = _workload(settings, tp=1)
         found = fastest(work, settings.ranks, machine, memory_bytes=memory, training=training)
     else:
         mesh = parse_mesh(settings.parallel, ranks=settings.ranks)
-        found = forecast(work, mesh, machine, training=training)
+        found = forecast(_workload(settings, tp=mesh.tp), mesh, machine, training=training)
     return Simulation(settings, found)
 
 
@@ -136,15 +136,15 @@ def _machine(settings: SimulateSettings) -> Machine:
     )
 
 
-def _workload(settings: SimulateSettings) -> Workload:
+def _workload(settings: SimulateSettings, *, tp: int) -> Workload:
     if settings.model.startswith(SHAPE):
         shape = shape_named(settings.model.removeprefix(SHAPE))
         return shape.workload(sequences=settings.batch_size, length=settings.length)
-    from secateur.graph import trace
+    from secateur.engines.simulator.loaded import workload_of_model
 
     loaded = fetch_model(settings)
     inputs, _ = resize_batch(loaded.example_inputs, settings.batch_size)
-    return workload_of(trace(loaded.model, inputs), name=settings.model)
+    return workload_of_model(loaded.model, inputs, name=settings.model, tp=tp)
 
 
 def _rank_table(found: Forecast) -> Table:

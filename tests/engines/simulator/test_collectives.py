@@ -14,7 +14,6 @@ from secateur.engines.simulator.collectives import (
     Transport,
     all_gather,
     all_reduce,
-    broadcast,
     reduce_scatter,
 )
 
@@ -25,7 +24,6 @@ both = pytest.mark.parametrize("transport", [GLOO, NCCL], ids=lambda one: one.na
 def test_one_rank_sends_nothing(transport: Transport) -> None:
     for collective in (all_reduce, all_gather, reduce_scatter):
         assert collective(1000, 1, transport) == NOTHING
-    assert broadcast(1000, 1, transport, rank=0) == NOTHING
 
 
 @given(ranks=st.integers(2, 64), size=st.integers(4, 10**9))
@@ -51,18 +49,6 @@ def test_large_all_reduces_of_gloo_go_in_segments_of_a_mebibyte() -> None:
 def test_gloo_reduces_everything_to_scatter_it() -> None:
     assert reduce_scatter(1e6, 4, GLOO) == all_reduce(4e6, 4, GLOO)
     assert reduce_scatter(1e6, 4, NCCL).sent_bytes == 3e6
-
-
-@both
-@pytest.mark.parametrize("ranks", [2, 3, 4, 7, 8])
-def test_a_broadcast_reaches_every_other_rank_once(transport: Transport, ranks: int) -> None:
-    sent = [broadcast(100, ranks, transport, rank=rank).sent_bytes for rank in range(ranks)]
-    assert sum(sent) == (ranks - 1) * (100 + transport.message_bytes)
-
-
-def test_the_first_rank_of_a_tree_sends_most() -> None:
-    sent = [broadcast(100, 8, GLOO, rank=rank).sent_bytes // 244 for rank in range(8)]
-    assert sent == [3, 0, 1, 0, 2, 0, 1, 0]
 
 
 def test_hops_grow_with_the_ring_and_slowly_with_the_tree() -> None:

@@ -17,17 +17,18 @@ from secateur.engines.simulator.workload import Unit, Weight, Workload
 
 
 def small(rows: int = 10) -> Workload:
-    """One unit of `rows` rows, a billion multiply-accumulates and a buffer."""
-    return Workload("small", ((Unit("all", (Weight(rows, 4),), macs=10**9), 1),), buffers=(8,))
+    """One unit of `rows` rows, a billion multiply-accumulates and a batch norm."""
+    unit = Unit("all", (Weight(rows, 4),), macs=10**9, batch_norms=(3,))
+    return Workload("small", ((unit, 1),))
 
 
 def test_a_step_lies_between_its_bounds() -> None:
     machine = Machine(3e9, bandwidth=80.0, host_bandwidth=80.0, latency_s=0.0, host_latency_s=0.0)
     found = forecast(small(), Mesh(dp=2), machine)
-    gradients, buffers = 160 / 80, 8 / 80
+    gradients, others = 160 / 80, (8 * (7 + 6) + 8) / 80
     assert found.compute_s == pytest.approx(1.0)
-    assert found.serial_s == pytest.approx(1.0 + gradients + buffers)
-    assert found.overlapped_s == pytest.approx(gradients + buffers)
+    assert found.serial_s == pytest.approx(1.0 + gradients + others)
+    assert found.overlapped_s == pytest.approx(gradients + others)
     assert found.samples_per_second == pytest.approx((2 / found.serial_s, 2 / found.overlapped_s))
 
 

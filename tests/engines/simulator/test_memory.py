@@ -12,14 +12,14 @@ from secateur.engines.simulator.workload import Unit, Weight, Workload
 
 BLOCK = Unit("block", (Weight(10, 6),), kept_elements=100, kept_bytes=8, entry_elements=20)
 REST = Unit("the rest", (Weight(3, 4), Weight(5, 2, trainable=False)), kept_elements=30)
-WORK = Workload("work", ((BLOCK, 2), (REST, 1)), buffers=(40,))
+WORK = Workload("work", ((BLOCK, 2), (REST, 1)), buffers=40)
 
 
 def memory(mesh: Mesh, training: Training | None = None, rank: int = 0) -> RankMemory:
     return rank_memory(WORK, mesh, training=training or Training(), rank=rank)
 
 
-def test_one_rank_has_it_all_and_no_buckets() -> None:
+def test_one_rank_has_it_all() -> None:
     assert memory(Mesh(), Training(optimizer="adamw")) == RankMemory(
         weights=142 * 4,
         gradients=132 * 4,
@@ -30,8 +30,8 @@ def test_one_rank_has_it_all_and_no_buckets() -> None:
     )
 
 
-def test_ddp_has_buckets_besides() -> None:
-    assert memory(Mesh(dp=8)).in_flight == 142 * 4
+def test_replicas_have_it_all_too() -> None:
+    assert memory(Mesh(dp=8)) == memory(Mesh())
 
 
 def test_shards_are_filled_up_and_state_is_not() -> None:

@@ -47,7 +47,7 @@ class Ddp:
         with torch.no_grad(), self.world.meeting("the weights to start from"):
             for tensor in (*model.parameters(), *model.buffers()):
                 dense = tensor.contiguous()
-                dist.broadcast(dense, src=0, group=self.world.group)
+                dist.broadcast(dense, group_src=0, group=self.world.group)
                 if dense is not tensor:
                     tensor.copy_(dense)
         return model

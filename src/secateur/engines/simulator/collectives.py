@@ -94,23 +94,6 @@ def reduce_scatter(part_bytes: float, ranks: int, transport: Transport) -> Trans
     return all_gather(part_bytes, ranks, transport)
 
 
-def broadcast(size_bytes: float, ranks: int, transport: Transport, *, rank: int) -> Transfer:
-    """Every rank ends with what rank 0 has: down a binomial tree under gloo, along the ring under
-    NCCL, whose last rank sends nothing.
-
-    >>> [broadcast(100, 4, NCCL, rank=rank).sent_bytes for rank in range(4)]
-    [100, 100, 100, 0]
-    """
-    if ranks == 1 or size_bytes == 0:
-        return NOTHING
-    if transport.trees:
-        return Transfer(size_bytes if rank < ranks - 1 else 0, ranks - 1)
-    depth = math.ceil(math.log2(ranks))
-    steps = depth if rank == 0 else (rank & -rank).bit_length() - 1
-    children = sum(rank + (1 << step) < ranks for step in range(steps))
-    return Transfer(children * (size_bytes + transport.message_bytes), depth)
-
-
 def _segments(size_bytes: float, ranks: int) -> int:
     """Messages that gloo cuts an all-reduce into: at least two a rank, none of them empty."""
     least = max(math.ceil(size_bytes / SEGMENT_BYTES), 2 * ranks)

@@ -2,7 +2,8 @@
 
 Time is given between two bounds, for how much of the communication hides behind computation is an
 assumption: none of it, or all of what can (gradients behind the backward, gathered weights behind
-the computation of the unit before). Activations that tensor parallelism adds up never hide.
+the computation of the unit before). What the next operator waits for never hides: activations that
+tensor parallelism adds up, statistics of batch norm.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def forecast(
     compute = _compute(workload, mesh, machine, training)
     hidden, open_ = 0.0, 0.0
     for purpose, seconds in _slowest(ranks).items():
-        if PURPOSES[purpose] in HIDES and purpose != "buffers":
+        if PURPOSES[purpose] in HIDES:
             hidden += seconds
         else:
             open_ += seconds
@@ -139,10 +140,8 @@ def _ranks(
 
 def _kinds(workload: Workload, mesh: Mesh) -> list[Any]:
     """For each rank a value, equal for ranks of which everything is the same: the rows they hold
-    of parameters of each length, or how far down the tree of buffers they stand."""
+    of parameters of each length."""
     places = [mesh.place(rank) for rank in range(mesh.ranks)]
-    if mesh.fsdp == 1:
-        return [dp if workload.buffers else 0 for dp, _, _ in places]
     lengths = sorted({weight.on_rank(mesh.tp).rows for weight, _ in workload.weights()})
     held = [
         tuple(Weight(rows).rows_of(shard, mesh.fsdp) for rows in lengths)
@@ -154,9 +153,7 @@ def _kinds(workload: Workload, mesh: Mesh) -> list[Any]:
 def _rank(
     workload: Workload, mesh: Mesh, machine: Machine, training: Training, rank: int
 ) -> RankForecast:
-    traffic = step_traffic(
-        workload, mesh, training=training, transport=machine.transport, rank=rank
-    ).by_purpose
+    traffic = step_traffic(workload, mesh, training=training, transport=machine.transport)
     memory = rank_memory(workload, mesh, training=training, rank=rank)
     return RankForecast(
         rank,

@@ -1,7 +1,7 @@
 """Memory of one rank at the worst moment of a step: the backward of the largest unit.
 
 What is counted: weights, gradients, optimizer state, buffers, activations kept for the backward,
-and what FSDP2 and DDP hold on the way (gathered weights, flat buffers). What is not: what a kernel
+and what FSDP2 holds on the way (gathered weights, flat buffers). What is not: what a kernel
 takes to work in, dropout's masks, the allocator's rounding, the library's own few hundred MiB.
 """
 
@@ -17,7 +17,8 @@ from secateur.engines.simulator.workload import FLOAT, Unit, Workload
 
 @dataclass(frozen=True, slots=True)
 class RankMemory:
-    """Bytes. in_flight: weights that are gathered, gradients that are not yet scattered, buckets.
+    """Bytes. in_flight: weights that are gathered, gradients that are not yet scattered, and the
+    copies of weights that autocast makes. DDP's buckets are the gradients themselves.
 
     >>> RankMemory(4, 4, 8, 0, 100, 10).total
     126
@@ -54,7 +55,7 @@ def rank_memory(workload: Workload, mesh: Mesh, *, training: Training, rank: int
         weights=stored * precision.weights,
         gradients=trained * precision.weights,
         optimizer=trained * STATES[training.optimizer] * FLOAT,
-        buffers=sum(workload.buffers),
+        buffers=workload.buffers,
         activations=_activations(workload, mesh, training),
         in_flight=_in_flight(workload, mesh, training),
     )
@@ -77,13 +78,13 @@ def _kept(unit: Unit, tp: int, item: int) -> int:
 
 
 def _in_flight(workload: Workload, mesh: Mesh, training: Training) -> int:
-    """DDP's buckets are as large as the gradients; autocast's copies stay for the backward."""
+    """Autocast's copies stay for the backward."""
     elements = [_elements(unit, mesh.tp) for unit, _ in workload.units]
     every = sum(n * count for n, (_, count) in zip(elements, workload.units, strict=True))
     copies = every * training.precision.copies
     if mesh.fsdp > 1:
         return copies + _gathered(elements, training)
-    return copies + (every * FLOAT if mesh.dp > 1 else 0)
+    return copies
 
 
 def _gathered(elements: list[int], training: Training) -> int:

@@ -42,7 +42,9 @@ class Mesh:
         return self.dp * self.fsdp
 
     def stride(self, name: str) -> int:
-        """Distance between two neighbours along a mesh dim, in ranks."""
+        """Distance between two neighbours along a mesh dim, or along "batches", in ranks."""
+        if name == "batches":
+            return self.tp
         inner = NAMES[NAMES.index(name) + 1 :]
         product = 1
         for each in inner:

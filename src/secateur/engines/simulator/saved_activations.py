@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from math import prod
 
-from secateur.core.dims import dim_size
+from secateur.core.dims import Counts, new_size
 from secateur.core.graph import Graph, Op, Value
 
 FACTORS = frozenset("mul mul_ div div_ mm bmm addmm baddbmm matmul linear convolution".split())
@@ -34,17 +34,21 @@ COPIED = frozenset("hardtanh_ hardswish_ silu_ gelu_ mish_ elu_ hardsigmoid_".sp
 """In place, and the derivative reads what was there before: a copy of it is kept."""
 
 
-def saved_by_op(graph: Graph) -> Iterator[tuple[Op, int]]:
-    """For each operator the bytes that are kept because of it and were not kept before."""
-    needs, same = _need_gradients(graph), _same_memory(graph)
+def saved_by_op(graph: Graph, *, counts: Counts | None = None) -> Iterator[tuple[Op, int]]:
+    """For each operator the bytes that are kept because of it and were not kept before.
+
+    counts: how many units each axis has, on a rank that holds not all of them.
+    """
+    counts = counts or {}
+    needs, same = need_gradients(graph), _same_memory(graph)
     sizes: dict[int, int] = {}
-    seen = _weights(graph)
+    seen = weight_storages(graph)
     for op in graph.ops:
         for value in (*op.inputs, *op.outputs):
-            sizes.setdefault(value.storage, _bytes(value))
+            sizes.setdefault(value.storage, _bytes(value, counts))
         kept = {same.get(value.storage, value.storage) for value in _kept(op, needs)} - seen
         seen |= kept
-        yield op, sum(sizes[storage] for storage in kept) + _unseen(op, needs)
+        yield op, sum(sizes[storage] for storage in kept) + _unseen(op, needs, counts)
 
 
 def _kept(op: Op, needs: Collection[int]) -> Iterator[Value]:
@@ -66,15 +70,18 @@ def _kept(op: Op, needs: Collection[int]) -> Iterator[Value]:
             yield from op.outputs[0 if op.name == ATTENTION else 1 :]
 
 
-def _unseen(op: Op, needs: Collection[int]) -> int:
+def _unseen(op: Op, needs: Collection[int], counts: Counts) -> int:
     """What an operator keeps that is no value of the graph: attention the logarithm of its sums,
-    one number for each query and head, in float32; some of those in place a copy."""
+    one number for each query and head, in float32; batch norm in training two numbers a channel,
+    in float32; some of those in place a copy."""
     if not op.inputs or op.inputs[0].storage not in needs:
         return 0
     first = op.inputs[0]
     if op.name == ATTENTION:
-        return _elements(first) // max(1, dim_size(first.dims[-1])) * 4
-    return _bytes(first) if op.name in COPIED else 0
+        return prod(new_size(dim, counts) for dim in first.dims[:-1]) * 4
+    if op.name == "batch_norm":
+        return 2 * new_size(first.dims[1], counts) * 4
+    return _bytes(first, counts) if op.name in COPIED else 0
 
 
 def _same_memory(graph: Graph) -> dict[int, int]:
@@ -88,7 +95,7 @@ def _same_memory(graph: Graph) -> dict[int, int]:
     }
 
 
-def _weights(graph: Graph) -> set[int]:
+def weight_storages(graph: Graph) -> set[int]:
     """Storages of parameters and buffers: read before any operator made them, and no input."""
     made: set[int] = set()
     found: set[int] = set()
@@ -101,11 +108,11 @@ def _weights(graph: Graph) -> set[int]:
     return found
 
 
-def _need_gradients(graph: Graph) -> set[int]:
+def need_gradients(graph: Graph) -> set[int]:
     """Storages through which the loss reaches a parameter, parameters among them."""
     shapes = {tensor.dims for tensor in graph.tensors.values() if tensor.trainable}
     shapes |= {tuple(reversed(dims)) for dims in shapes}
-    parameters = _weights(graph)
+    parameters = weight_storages(graph)
     needs: set[int] = set()
     for op in graph.ops:
         for value in op.inputs:
@@ -116,9 +123,5 @@ def _need_gradients(graph: Graph) -> set[int]:
     return needs
 
 
-def _elements(value: Value) -> int:
-    return prod(dim_size(dim) for dim in value.dims)
-
-
-def _bytes(value: Value) -> int:
-    return _elements(value) * value.itemsize
+def _bytes(value: Value, counts: Counts) -> int:
+    return prod(new_size(dim, counts) for dim in value.dims) * value.itemsize

@@ -35,17 +35,17 @@ PRECISIONS = {
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """accumulate: batches for one step; only DDP sends gradients once for all of them. recompute:
-    the backward runs each unit's forward again instead of keeping its activations. reshard: FSDP2
-    gives a unit's weights back after its forward and gathers them again for its backward.
-    broadcast_buffers: DDP hands the first rank's on before each forward."""
+    """accumulate: batches for one step. recompute: the backward runs each unit's forward again
+    instead of keeping its activations. reshard: FSDP2 gives a unit's weights back after its
+    forward and gathers them again for its backward. sync_batch_norm: batch norm takes its
+    statistics over the batches of all ranks."""
 
     precision: Precision = PRECISIONS["float32"]
     optimizer: str = "sgd"
     accumulate: int = 1
     recompute: bool = False
     reshard: bool = True
-    broadcast_buffers: bool = True
+    sync_batch_norm: bool = True
 
     def __post_init__(self) -> None:
         if self.optimizer not in STATES:

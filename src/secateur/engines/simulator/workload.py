@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 FLOAT = 4
@@ -66,10 +66,10 @@ class Weight:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """macs: of the forward; kept_elements: of activations that the backward needs, and of these
-    `kept_bytes`, those whose type autocast does not change. `tp_*`: the share of each that tensor
-    parallelism splits. forward_reduced, backward_reduced: elements of each activation, and each
-    gradient of one, that its ranks add up. entry_elements: of the unit's input."""
+    """macs: of the forward; kept_elements: of activations that the backward needs; kept_bytes: of
+    those whose type autocast does not change. `tp_*`: the share of each that tensor parallelism
+    splits. forward_reduced, backward_reduced: elements of each activation, and of each gradient,
+    that its ranks add up. entry_elements: of the unit's input. batch_norms: channels of each."""
 
     name: str
     weights: tuple[Weight, ...]
@@ -82,6 +82,7 @@ class Unit:
     forward_reduced: tuple[int, ...] = ()
     backward_reduced: tuple[int, ...] = ()
     entry_elements: int = 0
+    batch_norms: tuple[int, ...] = ()
 
     @property
     def elements(self) -> int:
@@ -92,15 +93,14 @@ class Unit:
 @dataclass(frozen=True, slots=True)
 class Workload:
     """units: in the order of the forward, repeated ones once with how often; the last is what lies
-    outside all others. buffers: bytes of each type that a replica keeps and DDP sends. samples:
-    what the batch of one rank counts, in `sample` (images, tokens)."""
+    outside all others. buffers: bytes of them. samples: what the batch of one rank counts, in
+    `sample` (images, tokens)."""
 
     name: str
     units: tuple[tuple[Unit, int], ...]
-    buffers: tuple[int, ...] = ()
+    buffers: int = 0
     samples: int = 1
     sample: str = "samples"
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def elements(self) -> int:
