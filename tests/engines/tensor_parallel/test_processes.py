@@ -1,0 +1,70 @@
+"""Real processes: tensor parallelism alone, inside DDP and FSDP2, and cuts of FSDP2's shards."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).parent / "program.py"
+EQUAL = 1e-12
+
+
+def _run(folder: Path, ranks: int) -> list[dict[str, Any]]:
+    """What each rank of the program saw."""
+    command = [sys.executable, str(PROGRAM)]
+    running = [
+        subprocess.Popen(
+            [*command, str(rank), str(ranks), str(folder / "store"), str(folder / "out")],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(ranks)
+    ]
+    try:
+        said = [process.communicate(timeout=240)[0] for process in running]
+    finally:
+        for process in running:
+            process.kill()
+    assert [process.returncode for process in running] == [0] * ranks, "\n".join(said)
+    return [json.loads((folder / f"out.{rank}").read_text("utf-8")) for rank in range(ranks)]
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    return _run(tmp_path_factory.mktemp("two"), 2)
+
+
+@pytest.mark.parametrize("kind", ["momentum", "adamw"])
+def test_a_cut_of_shards_is_the_cut_of_the_whole(two: list[dict[str, Any]], kind: str) -> None:
+    for rank, found in enumerate(saw[kind] for saw in two):
+        assert found["units"] and found["moved"] > 0
+        assert max(found["losses"]) < EQUAL
+        assert found["weights"] < EQUAL and found["state"] < EQUAL
+        assert found["freed"] == 0, f"rank {rank} still holds what was cut"
+    for one, other in zip(two[0][kind]["rows"], two[1][kind]["rows"], strict=True):
+        assert 0 <= one - other <= 1
+
+
+def test_recovery_of_a_shared_out_model_is_that_of_one_process(two: list[dict[str, Any]]) -> None:
+    assert all(saw["recovery"]["none"] < EQUAL for saw in two)
+
+
+def test_dropout_is_each_ranks_own_within_and_the_same_outside(two: list[dict[str, Any]]) -> None:
+    first, second = (saw["dropped"] for saw in two)
+    assert first["losses"] == second["losses"]
+    assert first["same"] and first["same"] == second["same"]
+    assert first["mask"][: len(second["mask"])] != second["mask"]
+
+
+@pytest.mark.slow
+def test_a_mesh_of_data_and_tensor_parallel_ranks(tmp_path: Path) -> None:
+    for saw in _run(tmp_path, 4):
+        assert saw["recovery"].keys() == {"ddp", "fsdp"}
+        assert all(error < EQUAL for error in saw["recovery"].values()), saw["recovery"]
+        assert saw["momentum"]["weights"] < EQUAL and saw["momentum"]["state"] < EQUAL
