@@ -62,7 +62,9 @@ class ProcessGroup:
         """See `World`. Raises: EngineError when a rank is gone or does not come."""
         for tensor in tensors:
             self.traffic.count_(tensor.numel() * tensor.element_size())
-            dense = tensor if tensor.is_contiguous() else tensor.contiguous()
+            dense = tensor.contiguous()
+            if dense.device.type == "cpu":  # statistics may be, where NCCL sends
+                dense = dense.to(self._device)
             self._met(partial(dist.all_reduce, dense, group=self.group), what)
             if dense is not tensor:
                 tensor.copy_(dense)
