@@ -9,12 +9,12 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from fashion import Augmented, settings
+from fashion import BATCH, Augmented, settings
 from torch import Tensor, nn
 
 from secateur.core.atomic import replacing
@@ -23,7 +23,14 @@ from secateur.cut import cut
 from secateur.graph import trace
 from secateur.oneshot import reconstruct_
 from secateur.select.plan import plan
-from secateur.train import GradualSettings, Logits, distilled, finetune, prune_while_training
+from secateur.train import (
+    GradualSettings,
+    Logits,
+    TensorBatches,
+    distilled,
+    finetune,
+    prune_while_training,
+)
 from secateur.train.objective import Objective, supervised
 from secateur.zoo.data import Data
 
@@ -39,6 +46,13 @@ ROADS = {
     GRADUAL: "cut in {cuts} steps over the first {end:.0%} of the same epochs, distillation",
 }
 RATES = {PLAIN: 0.02, FITTED: 0.02, DISTILLED: 0.02, FITTED_DISTILLED: 0.02, GRADUAL: 0.05}
+ADAMW, SGD = "adamw", "sgd"
+RECIPES = {
+    ADAMW: "AdamW, highest learning rate 0.003, images as they are",
+    SGD: "SGD, images moved and mirrored at random",
+}
+"""How all rows of a section are trained, in bfloat16 autocast at a one-cycle learning rate."""
+ADAMW_RATE, DECAY, CLIP = 0.003, 0.01, 1.0
 CUTS, END = 12, 0.4
 DRAWS = 10  # epochs with shifts and reflections of their own; of fifty that an image has
 TEMPERATURE, HARD = 2.0, 0.1  # of distillation; weight of the labels beside it
@@ -56,11 +70,17 @@ class Way:
     criterion: str
     selection: str
     road: str = PLAIN
+    recipe: str = SGD
 
     @property
     def name(self) -> str:
         """What its lines are kept under; the settings are part of it, so that a line that was made
         with others does not count."""
+        if self.recipe == ADAMW:
+            return (
+                f"{self.tool}, {self.criterion}, {self.selection}, {self.road}, "
+                f"adamw {ADAMW_RATE:g}, not augmented"
+            )
         how = f"{RATES[self.road]:g}"
         if self.road not in (PLAIN, FITTED):
             how += f", {TEMPERATURE:g}, {HARD:g}"
@@ -129,10 +149,13 @@ class Task:
     macs: float
     epochs: int
 
-    @property
-    def batches(self) -> Again:
+    def batches(self, recipe: str) -> Again | TensorBatches:
         """The recovery's."""
-        return Again(self.data, seed=100 + self.seed)
+        seed = 100 + self.seed
+        if recipe == SGD:
+            return Again(self.data, seed=seed)
+        x, y = self.data.train.tensors
+        return TensorBatches(x, y, batch_size=BATCH, seed=seed, drop_last=True)
 
     @property
     def calibration(self) -> list[tuple[Tensor, Tensor]]:
@@ -188,6 +211,10 @@ def _cut(way: Way, task: Task, calibration: Sequence[tuple[Tensor, Tensor]]) -> 
 def recover_(model: nn.Module, way: Way, task: Task) -> None:
     """Train what `prepare` made, in place."""
     how = settings(task.epochs, lr=RATES[way.road], seed=task.seed)
+    if way.recipe == ADAMW:
+        changes = {"optimizer": "adamw", "weight_decay": DECAY, "clip_norm": CLIP}
+        how = replace(how, lr=ADAMW_RATE, **changes)
+    batches = task.batches(way.recipe)
     if way.road == GRADUAL:
         options = {"selector": way.selection, "min_units": LEAST}
         pruning = GradualSettings(
@@ -201,7 +228,7 @@ def recover_(model: nn.Module, way: Way, task: Task) -> None:
         )
         prune_while_training(
             model,
-            task.batches,
+            batches,
             example_inputs=EXAMPLE,
             pruning=pruning,
             settings=how,
@@ -209,11 +236,13 @@ def recover_(model: nn.Module, way: Way, task: Task) -> None:
             objective=_objective(way, task),
         )
     else:
-        finetune(model, task.batches, settings=how, objective=_objective(way, task))
+        finetune(model, batches, settings=how, objective=_objective(way, task))
 
 
 def _objective(way: Way, task: Task) -> Objective:
     if way.road in (PLAIN, FITTED):
         return supervised(F.cross_entropy)
+    if way.recipe == ADAMW:
+        return distilled(F.cross_entropy, task.teacher)
     terms = (Logits(1 - HARD, temperature=TEMPERATURE),)
     return distilled(F.cross_entropy, task.teacher, terms=terms, hard=HARD)

@@ -26,7 +26,7 @@ from torch import nn
 import secateur as sc
 from secateur.core.sensitivities import Sensitivities
 from secateur.cost.latency import measure_latency
-from secateur.search.adapt import Adapter, fitted_loss
+from secateur.search.adapt import Adapter, Judge, fitted_loss
 from secateur.search.sensitivity import measure_sensitivities
 from secateur.search.timing import Device
 from secateur.select.constraints import Constraints
@@ -39,8 +39,7 @@ FITTED = 8
 """Calibration batches that candidates are fitted on; the others and `held` judge them."""
 ROUNDS, TRIES = 7, 5
 WIDTHS = (1, 8, 16)
-"""Knapsack tries layers of any width and of multiples, timed by themselves, and takes what is worth
-most of those that meet the latency."""
+"""Ours make layers of any width and of multiples, timed by themselves, and take the better one."""
 CLOSE = 0.03
 """A candidate may be so much below the latency that was asked for, relative, and nothing above."""
 
@@ -54,6 +53,7 @@ class Pruning:
     scores: Any
     costs: Mapping[int, sc.TimedCosts]
     sensitivities: Sensitivities
+    judge: Judge
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,9 @@ def prepare(task: Task, place: Path) -> Pruning:
             )
             for width in WIDTHS
         }
-    return Pruning(task, graph, scores, costs, found)
+    seen, held = task.calibration[:FITTED], [*task.held, *task.calibration[FITTED:]]
+    judge = fitted_loss(task.dense, data=seen, held=held, loss_fn=task.loss_fn)
+    return Pruning(task, graph, scores, costs, found, judge)
 
 
 def dense_accuracy(task: Task, place: Path, split: str) -> float:
@@ -170,14 +172,16 @@ def best_within(pruning: Pruning, way: str, share: float) -> Candidate:
     """The candidate that a way takes at a share of the dense latency.
 
     Each way has budgets to turn, of predicted milliseconds or of multiply-accumulates. Of several
-    kinds of widths knapsack takes what the sensitivities price least, aligned uniform what has the
-    most MACs.
+    kinds of widths knapsack takes what the sensitivities price least, adapt what is judged best,
+    aligned uniform what has the most MACs.
     """
     tried = [to_latency(pruning.task, make, share) for make in _makers(pruning, way)]
     found = [one for one in tried if one is not None]
     met = [one for one in found if one.share <= share] or found
     if way == "knapsack":
         return min(met, key=lambda one: pruning.sensitivities.price(kept_of(one.plan)))
+    if way == "adapt" and len(met) > 1:
+        return min(met, key=lambda one: pruning.judge(one.plan))
     return max(met, key=lambda one: one.plan.after.macs)
 
 
@@ -225,17 +229,15 @@ def _makers(pruning: Pruning, way: str) -> list[Maker]:
     if way == "macs":
         return [by_macs]
     if way == "adapt":
-        return [_trying(pruning)]
+        return [_trying(pruning, width) for width in WIDTHS]
     return [timed(width) for width in (WIDTHS if way != "uniform" else WIDTHS[:1])]
 
 
-def _trying(pruning: Pruning) -> Maker:
+def _trying(pruning: Pruning, width: int) -> Maker:
     """Groups give way as trying says; what was tried for one budget is known for the next."""
-    task, costs = pruning.task, pruning.costs[1]
-    seen, held = task.calibration[:FITTED], [*task.held, *task.calibration[FITTED:]]
-    judge = fitted_loss(task.dense, data=seen, held=held, loss_fn=task.loss_fn)
-    rules = Constraints(**task.options)
-    adapter = Adapter(pruning.graph, pruning.scores, judge, rules)
+    costs = pruning.costs[width]
+    rules = Constraints(multiple_of=width, **pruning.task.options)
+    adapter = Adapter(pruning.graph, pruning.scores, pruning.judge, rules)
     return lambda budget: adapter.plan(budget=f"latency={100 * budget:.3f}%", costs=costs)
 
 
