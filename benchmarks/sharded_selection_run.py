@@ -31,7 +31,6 @@ from torch.distributed.tensor.parallel import (
     RowwiseParallel,
     parallelize_module,
 )
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from secateur.core.shards import Shard
 from secateur.engines.process_group import ProcessGroup
@@ -44,24 +43,40 @@ VALUES = ("normal", "bfloat16")
 SCOPES = ("global", "layer")
 
 
-def meta_model() -> nn.Module:
-    config = LlamaConfig(
-        vocab_size=49_152,
-        hidden_size=960,
-        intermediate_size=2_560,
-        num_hidden_layers=32,
-        num_attention_heads=15,
-        num_key_value_heads=5,
-        tie_word_embeddings=True,
-    )
+class Layer(nn.Module):
+    """The weights of a layer of SmolLM2-360M; nothing is computed with them here."""
+
+    def __init__(self, width: int = 960, inner: int = 2_560, keys: int = 320) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(width, width, bias=False)
+        self.k_proj = nn.Linear(width, keys, bias=False)
+        self.v_proj = nn.Linear(width, keys, bias=False)
+        self.o_proj = nn.Linear(width, width, bias=False)
+        self.gate_proj = nn.Linear(width, inner, bias=False)
+        self.up_proj = nn.Linear(width, inner, bias=False)
+        self.down_proj = nn.Linear(inner, width, bias=False)
+        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(2))
+
+
+class Model(nn.Module):
+    """All of its weights: embeddings, which are its last layer too, and 32 layers."""
+
+    def __init__(self, layers: int = 32, words: int = 49_152, width: int = 960) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(words, width)
+        self.layers = nn.ModuleList(Layer() for _ in range(layers))
+        self.norm = nn.RMSNorm(width)
+
+
+def meta_model() -> Model:
     with torch.device("meta"):
-        return LlamaForCausalLM(config)
+        return Model()
 
 
 def fsdp() -> nn.Module:
     """FSDP2 over all ranks, a layer at a time."""
     model = meta_model()
-    for layer in model.model.layers:
+    for layer in model.layers:
         fully_shard(layer)
     fully_shard(model)
     return model
@@ -71,13 +86,12 @@ def fsdp_and_tensor_parallel() -> nn.Module:
     """Linear layers split by rows or columns over two ranks, all of it by FSDP2 over two."""
     mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("dp", "tp"))
     model = meta_model()
-    columns = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
-    columns += ("mlp.gate_proj", "mlp.up_proj")
-    plan: dict[str, Any] = {f"model.layers.*.{name}": ColwiseParallel() for name in columns}
-    for name in ("self_attn.o_proj", "mlp.down_proj"):
-        plan[f"model.layers.*.{name}"] = RowwiseParallel()
+    columns = ("q_proj", "k_proj", "v_proj", "gate_proj", "up_proj")
+    plan: dict[str, Any] = {f"layers.*.{name}": ColwiseParallel() for name in columns}
+    for name in ("o_proj", "down_proj"):
+        plan[f"layers.*.{name}"] = RowwiseParallel()
     parallelize_module(model, mesh["tp"], plan)
-    for layer in model.model.layers:
+    for layer in model.layers:
         fully_shard(layer, mesh=mesh["dp"])
     fully_shard(model, mesh=mesh["dp"])
     return model

@@ -61,6 +61,24 @@ class Shard:
                 return found
         return found
 
+    def position(self, index: int) -> int:
+        """The flat index of an element that lies here, by its place among those.
+
+        >>> right = Shard((2, 4), (0, 2), (2, 2))
+        >>> [right.position(index) for index in range(4)]
+        [2, 3, 6, 7]
+        """
+        found, outer = 0, 1
+        for extent, start, size in _from_last(self):
+            index, own = divmod(index, size)
+            found += (start + own) * outer
+            outer *= extent
+        return found
+
+
+def _from_last(shard: Shard) -> list[tuple[int, int, int]]:
+    return list(zip(shard.shape, shard.start, shard.size, strict=True))[::-1]
+
 
 @dataclass(frozen=True, slots=True)
 class Part:

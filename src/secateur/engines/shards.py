@@ -37,8 +37,10 @@ def parts_of(tensors: Mapping[str, Tensor], world: World) -> dict[str, Part]:
     meshes = [tensor.device_mesh for tensor in tensors.values() if isinstance(tensor, DTensor)]
     distinct = list(dict.fromkeys(_ranks(mesh) for mesh in meshes))
     lowest = [min(ranks) for ranks in distinct]
-    everywhere = world.gather(lowest, what="which ranks hold which shards")
-    first = [min(found) for found in zip(*everywhere, strict=True)]
+    first = lowest
+    if any(len(ranks) < world.size for ranks in distinct):
+        everywhere = world.gather(lowest, what="which ranks hold which shards")
+        first = [min(found) for found in zip(*everywhere, strict=True)]
     counting = {
         ranks: own == least for ranks, own, least in zip(distinct, lowest, first, strict=True)
     }

@@ -1,8 +1,8 @@
 """A hash of a mask that its shards can add up: the same however a tensor is split.
 
 Of a tensor seen as a matrix, first dimension by all others: ``sum_ij kept_ij u_i v_j`` modulo a
-prime, with fixed random u and v, four times. Two masks that differ agree in all four by a chance
-below 2^-119. It tells masks apart that came about differently; a file's own SHA-256 guards it
+prime, with fixed random u and v, twice. Two masks that differ agree in both by a chance below
+2^-59. It tells masks apart that came about differently; a file's own SHA-256 guards it
 against damage.
 """
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from secateur.core.shards import Shard
 
 MODULUS = (1 << 31) - 1
-STREAMS = 4
+STREAMS = 2
 _COLUMNS = 1 << 14
 """At a time: sums of so many numbers below the modulus are exact in float64."""
 _ELEMENTS = 1 << 16
@@ -25,7 +25,7 @@ _GOLDEN, _FIRST, _SECOND = 0x9E37_79B9_7F4A_7C15, 0xBF58_476D_1CE4_E5B9, 0x94D0_
 
 
 def mask_sums(bits: NDArray[np.uint8], shard: Shard) -> NDArray[np.int64]:
-    """The four sums over the elements that lie in a shard; add those of all, then `combined`.
+    """The two sums over the elements that lie in a shard; add those of all, then `combined`.
 
     bits: of the mask, eight elements to a byte in the order of their flat indices.
     """

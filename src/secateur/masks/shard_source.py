@@ -80,11 +80,13 @@ def at_most(sources: Sequence[ShardSource], key: int, world: World) -> list[Cut]
 def check_sound(sources: Sequence[ShardSource], world: World) -> None:
     """Raises: ScoreError on every rank that names the first tensor with NaN or infinite scores."""
     wrong = [not all(_sound(source, keys) for _, keys in source.chunks()) for source in sources]
+    number = torch.tensor([sum(wrong)])
+    world.sum_([number], what="whether all scores are finite")
+    if not number.item():
+        return
     found = torch.tensor(wrong, dtype=torch.int32)
-    world.sum_([found], what="whether all scores are finite")
-    for source, number in zip(sources, found.tolist(), strict=True):
-        if number:
-            raise not_finite(source.name)
+    world.sum_([found], what="which scores are not finite")
+    raise not_finite(sources[int(found.nonzero()[0])].name)
 
 
 def kept_bits(source: ShardSource, cut: Cut) -> NDArray[np.uint8]:

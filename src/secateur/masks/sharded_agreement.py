@@ -25,8 +25,15 @@ from secateur.masks.sharded_plan import ShardMask
 def check_alike(world: World, fingerprint: str, settings: Mapping[str, Any]) -> None:
     """Raises: EngineError where ranks have other models or were asked for other masks."""
     body = json.dumps([fingerprint, settings], sort_keys=True)
-    own = [fingerprint[:16], hashlib.sha256(body.encode()).hexdigest()[:16]]
-    found = world.gather(own, what="what is to be masked")
+    digest = hashlib.sha256(body.encode()).hexdigest()
+    number = int(digest[:10], 16)
+    total = torch.tensor([number])
+    world.sum_([total], what="what is to be masked")
+    differing = torch.tensor([int(total.item() != number * world.size)])
+    world.sum_([differing], what="whether all mask the same")
+    if not differing.item():
+        return
+    found = world.gather([fingerprint[:16], digest[:16]], what="who masks what")
     for place, words in enumerate(("have another model", "were asked for other masks")):
         others = [rank for rank, one in enumerate(found) if one[place] != found[0][place]]
         if others:
