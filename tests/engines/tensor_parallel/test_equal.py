@@ -15,6 +15,7 @@ from secateur.core.errors import CutError, EngineError, PlanMismatchError
 from secateur.core.fingerprint import fingerprint
 from secateur.cut.apply import cut, cut_
 from secateur.engines.tensor_parallel.balanced import skeleton
+from secateur.engines.tensor_parallel.clipping import clip_gradients_
 from secateur.engines.tensor_parallel.cutting import cut_parallel_
 from secateur.engines.tensor_parallel.local import parallelize_
 from secateur.engines.tensor_parallel.whole import fill_, part_of, whole_state, whole_tensors
@@ -258,3 +259,47 @@ def test_shared_out_and_cut_in_either_order() -> None:
             assert torch.equal(mine, theirs), name
 
     on_ranks(2, work)
+
+
+def test_gradients_are_clipped_by_the_norm_of_the_whole() -> None:
+    case = case_of(_made("decoder"), size=2)
+    whole = copied(case.model)
+    outputs_and_loss(whole, case.inputs)[1].backward()
+    norm = float(nn.utils.clip_grad_norm_(whole.parameters(), 0.5))
+    assert norm > 0.5
+    gradients = {n: p.grad for n, p in whole.named_parameters()}
+
+    def work(world: ThreadWorld) -> tuple[float, dict[str, Tensor]]:
+        local = case.local(world)
+        outputs_and_loss(local, case.inputs)[1].backward()
+        found = clip_gradients_(local, case.plan, world, max_norm=0.5)
+        return found, {n: p.grad for n, p in local.named_parameters()}
+
+    for rank, (found, own) in enumerate(on_ranks(2, work)[0]):
+        assert found == pytest.approx(norm, rel=1e-12)
+        for name, gradient in own.items():
+            check_equal(gradient, part_of(gradients[name], name, case.plan, rank), name)
+
+
+class Keyword(nn.Module):
+    """Calls its child by position, or by name once it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down, self.by_name = nn.Linear(4, 8), nn.Linear(8, 2), False
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.tanh(self.down(torch.relu(self.up(input=x) if self.by_name else self.up(x))))
+        return y + x[:, :2]
+
+
+def test_a_forward_other_than_the_one_planned_for_is_said() -> None:
+    case = case_of((Keyword().double(), torch.randn(3, 4, dtype=torch.float64)), size=2)
+
+    def work(world: ThreadWorld) -> Tensor:
+        local = case.local(world)
+        local.by_name = True
+        return local(case.inputs)
+
+    with pytest.raises(EngineError, match="up was called without tensor 0"):
+        on_ranks(2, work)

@@ -127,9 +127,15 @@ class _Hooks:
             return None
         places = {**dict(enumerate(args)), **kwargs}
         known: dict[int, Tensor] = {}
-        for place in self.given & places.keys():
-            tensor = places[place]
-            if isinstance(tensor, Tensor) and tensor.requires_grad:
+        for place in self.given:
+            tensor = places.get(place)
+            if not isinstance(tensor, Tensor):
+                raise EngineError(
+                    f"{self.path or 'the model'} was called without tensor {place}, which it was "
+                    "given when the tensor-parallel plan was made; make the plan with "
+                    "example_inputs like those that the model is called with"
+                )
+            if tensor.requires_grad:
                 # one tensor at several places stays one: attention asks whether they are the same
                 if id(tensor) not in known:
                     known[id(tensor)] = entered(tensor, self.world, what=self._what(place))
@@ -161,9 +167,9 @@ class _Hooks:
             items[place] = meet(items[place], self.world, what=self._what(place))
             return type(out)(items) if not hasattr(out, "_fields") else type(out)(*items)
         raise EngineError(
-            f"{self.path} returned {type(out).__name__} without output {place}, which it returned "
-            "when the tensor-parallel plan was made; make the plan with example_inputs like those "
-            "that the model is called with"
+            f"{self.path or 'the model'} returned {type(out).__name__} without output {place}, "
+            "which it returned when the tensor-parallel plan was made; make the plan with "
+            "example_inputs like those that the model is called with"
         )
 
     def _what(self, place: Place) -> str:
