@@ -88,6 +88,12 @@ def test_means_take_the_layout_and_type_of_what_they_are_like() -> None:
     assert list(sums) == []
 
 
+def test_complex_tensors_are_left_out() -> None:
+    sums = ExactSums()
+    sums.add_({"c": torch.ones(2, dtype=torch.complex64), "x": torch.ones(2)})
+    assert {name: mean.tolist() for name, mean in sums.means().items()} == {"x": [1.0, 1.0]}
+
+
 def test_large_tensors_go_in_chunks(monkeypatch) -> None:
     tensors = [torch.randn(1000, generator=torch.Generator().manual_seed(k)) for k in range(3)]
     whole = total(tensors)

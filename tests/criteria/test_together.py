@@ -158,7 +158,7 @@ def failing(criterion: str, given, size: int = 3, change=None) -> list[str]:
 )
 def test_a_nan_on_one_rank_is_the_same_error_on_all(criterion) -> None:
     def spoilt(rank):
-        found = data(9)
+        found = data(12)  # enough for speeds to be measured on the way
         found[4][0][0, 0, 0, 0] = math.nan
         return found
 
