@@ -28,8 +28,8 @@ ROOT = HERE.parent
 LINES = ROOT / "runs" / "distributed_scoring.jsonl"
 RESULTS = HERE / "results" / "distributed_scoring"
 MODELS = {
-    "cnn": "ResNet-like CNN, Fashion-MNIST, 16 batches of 32 images",
-    "minilm": "MiniLM's shape, random weights, 16 batches of 4 texts of 16 to 128 tokens",
+    "cnn": "ResNet-like CNN, Fashion-MNIST, 12 batches of 32 images",
+    "minilm": "MiniLM's shape, random weights, 12 batches of 4 texts of 16 to 64 tokens",
 }
 Case = dict[str, Any]
 
