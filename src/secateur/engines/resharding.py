@@ -177,6 +177,8 @@ def _carry_(optimizer: Optimizer, old: nn.Parameter, new: Tensor, name: str, wor
     for key in sorted(state):
         value = state[key]
         if isinstance(value, Tensor) and value.shape == old.shape:
+            if isinstance(value, DTensor) and isinstance(old, DTensor):
+                value = value.redistribute(old.device_mesh, old.placements)
             state[key] = _like(work.part(name, value, new, what=f"{key} of {name}"), new)
             _let_go_(value)
         elif isinstance(value, Tensor) and value.numel() > 1:
