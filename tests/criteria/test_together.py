@@ -221,6 +221,17 @@ def test_an_error_of_python_stops_all_and_says_where() -> None:
         assert "rank 1 of 3 failed, so all stop: OSError: the disk is gone" in str(error)
 
 
+def test_a_wrong_argument_on_one_rank_stops_all() -> None:
+    graph, models = trace(made("conv"), batches()[0][0]), [made("conv") for _ in range(2)]
+
+    def work(world):
+        criterion = "l2" if world.rank == 0 else "tailor"
+        return score(graph, models[world.rank], criterion=criterion, world=world)
+
+    for error in on_ranks(2, work):
+        assert isinstance(error, ValueError) and "did you mean 'taylor'" in str(error)
+
+
 def test_the_lowest_rank_that_fails_is_believed() -> None:
     def work(world):
         with together(world, what="a test") as ranks:

@@ -57,8 +57,8 @@ def score_blocks(
     Raises: ScoreError for missing data or a stream that is not finite; ValueError for an unknown
     criterion, or greedy with one that does not look at the stream.
     """
-    rule = find("secateur.criteria", criterion, kind="criterion")
     with together(world, what=f"scores of blocks by {criterion}") as ranks:
+        rule = find("secateur.criteria", criterion, kind="criterion")
         told = Calibration(criterion, data, loss_fn, seed, ranks).agreed(model, graph)
         blocks = [block for block in graph.blocks if block.pinned is None]
         if "stream" in rule.NEEDS:

@@ -74,8 +74,8 @@ def score(
     differ between ranks; PlanMismatchError when the graph is another model's; ValueError for an
     unknown criterion; EngineError when ranks hold different models. All ranks raise the same.
     """
-    rule = find("secateur.criteria", criterion, kind="criterion")
     with together(world, what=f"scores by {criterion}") as ranks:
+        rule = find("secateur.criteria", criterion, kind="criterion")
         check_model(graph, model)
         if "stream" in rule.NEEDS:
             return score_blocks(graph, model, criterion=criterion, data=data, world=ranks)

@@ -7,7 +7,7 @@ lie. Others make a tensor of scores for each parameter, averaged over the rounds
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -77,18 +77,20 @@ def sources(model: nn.Module, wanted: Sequence[Target], asked: Asked) -> list[So
 
 def elements(model: nn.Module, wanted: Sequence[Target], asked: Asked) -> list[Tensor]:
     """The criterion's number for every weight, float32 at least, in the parameters' layout."""
-    rule = asked.rule
-    for target in wanted:
-        if not finite(target.parameter):
-            raise not_finite(target.name)
-    kind = evidence_kind(rule)
-    if kind is not None:
-        return _averaged(model, wanted, asked, kind)
-    if rule.NEEDS:
-        return [rule.element(wide(t.parameter)) for t in wanted]
-    return [
-        rule.element(wide(t.parameter), generator=generator_of(t.name, asked.seed)) for t in wanted
-    ]
+    with together(asked.world, what=f"scores of weights by {asked.criterion}") as ranks:
+        rule = asked.rule
+        for target in wanted:
+            if not finite(target.parameter):
+                raise not_finite(target.name)
+        kind = evidence_kind(rule)
+        if kind is not None:
+            return _averaged(model, wanted, replace(asked, world=ranks), kind)
+        if rule.NEEDS:
+            return [rule.element(wide(t.parameter)) for t in wanted]
+        return [
+            rule.element(wide(t.parameter), generator=generator_of(t.name, asked.seed))
+            for t in wanted
+        ]
 
 
 def _averaged(model: nn.Module, wanted: Sequence[Target], asked: Asked, kind: str) -> list[Tensor]:
@@ -105,13 +107,12 @@ def _averaged(model: nn.Module, wanted: Sequence[Target], asked: Asked, kind: st
             scores[target.name] = asked.rule.element(wide(target.parameter), wide(evidence))
         return scores
 
-    with together(asked.world, what=f"scores of weights by {asked.criterion}") as ranks:
-        told = Calibration(asked.criterion, asked.data, asked.loss_fn, asked.seed, ranks)
-        told = told.agreed(model)
-        like = {target.name: target.parameter for target in wanted}
-        found = rounds(kind, _without_masks(model, wanted), told)
-        scores = averaged(kind, found, score, like=like, world=ranks)
-        return [scores[target.name] for target in wanted]
+    told = Calibration(asked.criterion, asked.data, asked.loss_fn, asked.seed, asked.world)
+    told = told.agreed(model)
+    like = {target.name: target.parameter for target in wanted}
+    found = rounds(kind, _without_masks(model, wanted), told)
+    scores = averaged(kind, found, score, like=like, world=asked.world)
+    return [scores[target.name] for target in wanted]
 
 
 def _without_masks(model: nn.Module, wanted: Sequence[Target]) -> nn.Module:

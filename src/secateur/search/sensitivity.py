@@ -71,9 +71,9 @@ def measure_sensitivities(
     Raises: ValueError for wrong depths, ScoreError for a loss that is not a number, TrainError for
     data that is not understood, PlanMismatchError for another model's graph.
     """
-    if not depths or not all(0 < depth < 1 for depth in depths):
-        raise ValueError(f"depths={tuple(depths)}: shares of a group's units between 0 and 1")
     with together(world, what="sensitivities") as ranks:
+        if not depths or not all(0 < depth < 1 for depth in depths):
+            raise ValueError(f"depths={tuple(depths)}: shares of a group's units between 0 and 1")
         check_model(graph, model)
         if ranks.size > 1:
             check_alike(ranks, model, {"the graph": graph.hash, "the depths": list(depths)})
