@@ -10,7 +10,7 @@ import importlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -27,14 +27,14 @@ SETTINGS, OUTCOME = "settings.json", "outcome.json"
 WORKER = "secateur.cli.worker"
 
 
-def is_rank(environment: Any = os.environ) -> bool:
-    """Whether this process was started as one of several."""
+def is_rank(environment: Mapping[str, str]) -> bool:
+    """Whether a process was started as one of several."""
     return "RANK" in environment or int(environment.get("SLURM_NTASKS", "1")) > 1
 
 
-def starts_processes(settings: Engines) -> bool:
+def starts_processes(settings: Engines, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether this process is to start those that do the work."""
-    return settings.engine != SINGLE and not is_rank()
+    return settings.engine != SINGLE and not is_rank(environment)
 
 
 @contextmanager
@@ -60,23 +60,43 @@ def launch(settings: Any) -> None:
 
     Raises: what one process would have raised; EngineError when a rank was lost.
     """
+    launcher = find(LAUNCHERS, settings.engine, kind="engine")
+    nproc, restarts = settings.nproc or default_count(settings), settings.processes.restarts
+    gpu, address = needs_gpu(settings), settings.address
+    with handed_over(settings, near=None if address is None else settings.out) as folder:
+        launcher.launch(WORKER, folder, nproc=nproc, restarts=restarts, gpu=gpu, address=address)
+
+
+@contextmanager
+def handed_over(settings: Any, *, near: Path | None = None) -> Iterator[str]:
+    """A folder with the settings, for the processes that the block starts.
+
+    near: beside this one, which processes on other machines see too.
+    Raises: what one of them told when it could not go on.
+    """
     from secateur.engines.launchers import KilledError
 
-    launcher = find(LAUNCHERS, settings.engine, kind="engine")
-    nproc, restarts = settings.nproc or _default_nproc(settings), settings.processes.restarts
-    with tempfile.TemporaryDirectory(prefix="secateur-") as name:
+    parent = None if near is None else near.resolve().parent
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="secateur-", dir=parent) as name:
         folder = Path(name)
         body = {"settings": asdict(settings), "class": type(settings).__qualname__}
         body["module"] = type(settings).__module__
         write_text(folder / SETTINGS, json.dumps(body, default=str))
         try:
-            launcher.launch(WORKER, name, nproc=nproc, restarts=restarts)
+            yield name
         except KilledError:
             raise
         except EngineError:
             _raise_told(folder)
             raise
         _raise_told(folder)
+
+
+def needs_gpu(settings: Any) -> bool:
+    """Whether each process is to have a GPU."""
+    return settings.device is not None and settings.device.startswith("cuda")
 
 
 def settings_in(folder: Path) -> Any:
@@ -93,7 +113,7 @@ def tell(error: BaseException, folder: Path) -> None:
     body: dict[str, Any] = {
         "error": type(error).__qualname__,
         "message": str(error),
-        "rank": os.environ["RANK"],
+        "rank": os.environ.get("RANK"),
     }
     if isinstance(error, OSError):
         body["errno"], body["filename"] = error.errno, error.filename
@@ -114,13 +134,14 @@ def _raise_told(folder: Path) -> None:
         raise ours(message)
     if name == "LostError":
         raise EngineError(message)
-    raise EngineError(f"rank {body['rank']} failed by {name}: {message}; its traceback is above")
+    who = "a worker" if body["rank"] is None else f"rank {body['rank']}"
+    raise EngineError(f"{who} failed by {name}: {message}; its traceback is above")
 
 
-def _default_nproc(settings: Any) -> int:
+def default_count(settings: Any) -> int:
     """As many as there are GPUs, or cores."""
     import torch
 
-    if settings.device is not None and settings.device.startswith("cuda"):
+    if needs_gpu(settings):
         return max(1, torch.cuda.device_count())
     return len(os.sched_getaffinity(0))

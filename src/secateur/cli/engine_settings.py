@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from secateur.cli.flags import flag, section
 from secateur.core.lookup import find, names
 
-SINGLE = "single"
+SINGLE, RAY = "single", "ray"
 LAUNCHERS = "secateur.engines.launchers"
 PARALLEL = "secateur.engines.parallel"
+ADDRESS = "HOST:PORT of a Ray cluster that runs, or auto; without it one is started here"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +34,9 @@ class Processes:
 class Engines:
     """Which engine, with how many processes, and how they share a training."""
 
-    engine: str = flag(SINGLE, "where it runs: single, or several processes under torchrun")
-    nproc: int | None = flag(None, "processes that the engine starts on this machine")
+    engine: str = flag(SINGLE, "where it runs: single, or several processes by torchrun or ray")
+    nproc: int | None = flag(None, "processes that the engine starts")
+    address: str | None = flag(None, ADDRESS)
     parallel: str = flag("ddp", "how several processes share a training: ddp, fsdp or none")
     processes: Processes = section(Processes, help={})
 
@@ -49,3 +51,5 @@ class Engines:
             raise ValueError(f"nproc is at least 1, not {self.nproc}")
         if self.nproc is not None and self.engine == SINGLE:
             raise ValueError("nproc is of an engine of several processes; add engine: torchrun")
+        if self.address is not None and self.engine != RAY:
+            raise ValueError("address is of a Ray cluster; add engine: ray")

@@ -34,7 +34,7 @@ from secateur.report.row import ModelRow
 from secateur.report.words import percent
 from secateur.train.log import EpochRow
 
-HARMLESS = ("out", "dry_run", "redo", "engine", "nproc", "parallel", "processes")
+HARMLESS = ("out", "dry_run", "redo", "engine", "nproc", "address", "parallel", "processes")
 """Settings that say nothing about what the run's files hold."""
 
 

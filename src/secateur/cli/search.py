@@ -16,8 +16,10 @@ from rich.console import Console, RenderableType
 from rich.console import Group as Stacked
 from rich.table import Table
 
+from secateur.cli.engine import default_count, handed_over, needs_gpu
+from secateur.cli.engine_settings import SINGLE
 from secateur.cli.output import say, table
-from secateur.cli.search_settings import SearchSettings
+from secateur.cli.search_settings import CREWS, SearchSettings
 from secateur.cli.sources import (
     Batches,
     calibration,
@@ -30,11 +32,12 @@ from secateur.cli.sources import (
 )
 from secateur.core.atomic import write_text
 from secateur.core.copies import copied
+from secateur.core.lookup import find
 from secateur.report.pareto_chart import front_chart
 from secateur.report.standalone import standalone
 from secateur.report.words import percent, plural
 from secateur.search.study import search_front
-from secateur.search.study_found import Found
+from secateur.search.study_found import Found, read_found
 from secateur.search.timing import Device, cache_folder
 from secateur.search.trial import Trial
 from secateur.search.trial_task import Early, Task
@@ -43,6 +46,18 @@ from secateur.storage import load
 if TYPE_CHECKING:
     from secateur.zoo.data import Data
     from secateur.zoo.loaded import LoadedModel
+
+
+WORKER = "secateur.cli.search_worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is searched for: the model, the data, and its batches."""
+
+    loaded: LoadedModel
+    data: Data
+    batches: Batches
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,20 +104,29 @@ class Searched:
 def search(settings: SearchSettings) -> Searched:
     """Search up to the limits, or go on with it, or join it; write the front.
 
-    Raises: ValueError, StorageError, TraceError, TrainError.
+    Raises: ValueError, StorageError, TraceError, TrainError; EngineError when too many workers of
+    an engine were lost.
     """
-    loaded = fetch_model(settings, seed=settings.seed, device=settings.device)
-    data = fetch_data(settings.data)
-    assert data is not None
-    check_fits(loaded, data)
-    batches = make_batches(data, batch_size=settings.batch_size, seed=settings.seed)
+    if settings.engine == SINGLE:
+        found, subject = take_part(settings)
+    else:
+        _share(settings)
+        found, subject = read_found(settings.out), _fetched(settings)
+    searched = Searched(found, _tested(found, subject.loaded, subject.batches), settings.model)
+    _write(searched)
+    return searched
+
+
+def take_part(settings: SearchSettings) -> tuple[Found, Subject]:
+    """Run trials until there are none left for this process, and write the front after each."""
+    subject = _fetched(settings)
 
     def told(trial: Trial, found: Found) -> None:
         say(_told(trial, found, settings.trials))
         _write(Searched(found, {}, settings.model))
 
     found = search_front(
-        _task(settings, loaded, data, batches),
+        _task(settings, subject),
         settings.out,
         space=settings.space,
         limits=settings.limits,
@@ -110,12 +134,31 @@ def search(settings: SearchSettings) -> Searched:
         keep_models=settings.models,
         on_trial=told,
     )
-    searched = Searched(found, _tested(found, loaded, batches), settings.model)
-    _write(searched)
-    return searched
+    return found, subject
 
 
-def _task(settings: SearchSettings, loaded: LoadedModel, data: Data, batches: Batches) -> Task:
+def _share(settings: SearchSettings) -> None:
+    """Let workers of the engine take part."""
+    crew = find(CREWS, settings.engine, kind="engine")
+    own = replace(settings, engine=SINGLE, workers=None, address=None)
+    workers = settings.workers or default_count(settings)
+    gpu, address = needs_gpu(settings), settings.address
+    with handed_over(own, near=None if address is None else settings.out) as folder:
+        crew.share(WORKER, folder, workers=workers, gpu=gpu, address=address)
+
+
+def _fetched(settings: SearchSettings) -> Subject:
+    loaded = fetch_model(settings, seed=settings.seed, device=settings.device)
+    data = fetch_data(settings.data)
+    assert data is not None
+    check_fits(loaded, data)
+    return Subject(
+        loaded, data, make_batches(data, batch_size=settings.batch_size, seed=settings.seed)
+    )
+
+
+def _task(settings: SearchSettings, subject: Subject) -> Task:
+    loaded, data, batches = subject.loaded, subject.data, subject.batches
     recovery, model = settings.recover, loaded.model
     seen = calibration(data, samples=settings.calibration, seed=settings.seed)
     about = f"{settings.model} on {settings.data}, batches of {settings.batch_size}, calibrated on "

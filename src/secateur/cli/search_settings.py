@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from secateur.cli.engine_settings import ADDRESS, RAY, SINGLE
 from secateur.cli.flags import flag, required, section
 from secateur.cli.recovery_settings import RECOVERY
 from secateur.cli.settings import DATA, MODEL, Source
+from secateur.core.lookup import names
 from secateur.search.study import Limits
 from secateur.search.study_space import Space
 from secateur.search.trial_task import COSTS, LATENCY, Early
@@ -15,6 +17,7 @@ from secateur.select.constraints import Constraints
 from secateur.train.settings import FinetuneSettings
 
 PLAIN = Space()
+CREWS = "secateur.engines.crews"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +53,19 @@ class SearchSettings(Source):
     runtime: str = flag("eager", "where the latency is measured")
     device: str | None = flag(None, "where to compute, for example cuda")
     seed: int = flag(0, "of every random choice")
+    engine: str = flag(SINGLE, "where it runs: single, or several workers by ray")
+    workers: int | None = flag(None, "processes that the engine starts to share the trials")
+    address: str | None = flag(None, ADDRESS)
 
     def __post_init__(self) -> None:
         _ = self.space, self.limits  # each says what is wrong with its fields
+        known = (SINGLE, *names(CREWS))
+        if self.engine not in known:
+            raise ValueError(f"unknown engine {self.engine!r}; there are: {', '.join(known)}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers is at least 1, not {self.workers}")
+        if self.engine != RAY and (self.workers is not None or self.address is not None):
+            raise ValueError("workers and address are of Ray; add engine: ray")
 
     @property
     def space(self) -> Space:

@@ -53,6 +53,10 @@ class SearchFolder:
     def timings(self) -> Path:
         return self.path / "timings"
 
+    @property
+    def locks(self) -> Path:
+        return self.path / "locks"
+
     def plan(self, number: int) -> Path:
         return self.path / "plans" / f"{number:04d}.json"
 
@@ -69,7 +73,7 @@ class SearchFolder:
         """A lock that one process holds at a time."""
         from filelock import FileLock
 
-        place = self.path / "locks" / f"{name}.lock"
+        place = self.locks / f"{name}.lock"
         place.parent.mkdir(parents=True, exist_ok=True)
         return FileLock(place)
 
@@ -103,12 +107,13 @@ def open_folder(path: str | Path, settings: Mapping[str, Any]) -> SearchFolder:
     it names what differs.
     """
     folder = SearchFolder(Path(path))
-    if not folder.settings.exists() and folder.path.exists():
-        others = [each.name for each in folder.path.iterdir() if each.name != "locks"]
-        if not folder.path.is_dir() or others:
-            raise StorageError(f"{path} holds something that is no search; choose another folder")
+    foreign = not folder.settings.exists() and _holds_others(folder)
+    if foreign and not folder.locks.exists():  # where they are, another process may just begin
+        raise StorageError(_foreign(folder))
     with folder.lock("search"):
         if not folder.settings.exists():
+            if _holds_others(folder):
+                raise StorageError(_foreign(folder))
             body = {"format": FORMAT, "settings": dict(settings)}
             write_text(folder.settings, json.dumps(body, indent=1) + "\n")
             return folder
@@ -123,6 +128,16 @@ def open_folder(path: str | Path, settings: Mapping[str, Any]) -> SearchFolder:
             "another folder"
         )
     return folder
+
+
+def _holds_others(folder: SearchFolder) -> bool:
+    """Whether there is anything beside the locks."""
+    path = folder.path
+    return path.exists() and (not path.is_dir() or any(e != folder.locks for e in path.iterdir()))
+
+
+def _foreign(folder: SearchFolder) -> str:
+    return f"{folder.path} holds something that is no search; choose another folder"
 
 
 def _settings_of(folder: SearchFolder) -> dict[str, Any]:

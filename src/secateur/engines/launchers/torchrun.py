@@ -21,11 +21,21 @@ THREADS = "OMP_NUM_THREADS"
 GRACE_S = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
 
 
-def launch(module: str, *arguments: str, nproc: int, restarts: int = 0) -> None:
+def launch(
+    module: str,
+    *arguments: str,
+    nproc: int,
+    restarts: int = 0,
+    gpu: bool = False,
+    address: str | None = None,
+) -> None:
     """Run ``python -m module arguments`` in `nproc` processes until all have ended with code 0.
 
+    gpu: all see every GPU, and each takes that of its own number. address: there is none.
     Raises: EngineError that says how they ended; KeyboardInterrupt when told to stop.
     """
+    if address is not None:
+        raise EngineError(f"torchrun starts processes on this machine, not at {address}")
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
