@@ -95,7 +95,9 @@ class ThreadWorld:
 
     def _part(self, name: str, tensor: Tensor) -> Part:
         if self.parts_of is None:
-            return Part(tensor.detach(), Shard.whole(tuple(tensor.shape)), self.rank == 0)
+            return Part(
+                tensor.detach(), Shard.whole(tuple(tensor.shape)), self.rank == 0, self.size
+            )
         return self.parts_of(name, tensor, self.rank)
 
 

@@ -83,11 +83,12 @@ def _from_last(shard: Shard) -> list[tuple[int, int, int]]:
 @dataclass(frozen=True, slots=True)
 class Part:
     """What lies here of a parameter. tensor: its memory itself, not a copy. counted: false where
-    another rank holds the same elements and counts them."""
+    another rank holds the same elements and counts them. copies: how many ranks hold them."""
 
     tensor: Tensor
     shard: Shard
     counted: bool = True
+    copies: int = 1
 
 
 @runtime_checkable

@@ -34,8 +34,8 @@ def parts_of(tensors: Mapping[str, Tensor], world: World) -> dict[str, Part]:
     smaller than the world: copies of it hold the same, and the one with the first rank counts.
     Raises: EngineError for a tensor whose parts are sums yet to be made.
     """
-    meshes = [tensor.device_mesh for tensor in tensors.values() if isinstance(tensor, DTensor)]
-    distinct = list(dict.fromkeys(_ranks(mesh) for mesh in meshes))
+    sharded = [tensor for tensor in tensors.values() if isinstance(tensor, DTensor)]
+    distinct = list(dict.fromkeys(_ranks(tensor.device_mesh) for tensor in sharded))
     lowest = [min(ranks) for ranks in distinct]
     first = lowest
     if any(len(ranks) < world.size for ranks in distinct):
@@ -47,11 +47,12 @@ def parts_of(tensors: Mapping[str, Tensor], world: World) -> dict[str, Part]:
     found = {}
     for name, tensor in tensors.items():
         if isinstance(tensor, DTensor):
-            counted = counting[_ranks(tensor.device_mesh)]
-            found[name] = _part(name, tensor, counted=counted)
+            ranks = _ranks(tensor.device_mesh)
+            meshes_alike = world.size // len(ranks)
+            found[name] = _part(name, tensor, counting[ranks], meshes_alike)
         else:
             shard = Shard.whole(tuple(tensor.shape))
-            found[name] = Part(tensor.detach(), shard, world.rank == 0)
+            found[name] = Part(tensor.detach(), shard, world.rank == 0, world.size)
     return found
 
 
@@ -64,26 +65,27 @@ def _ranks(mesh: Any) -> tuple[int, ...]:
     return tuple(mesh.mesh.flatten().tolist())
 
 
-def _part(name: str, tensor: DTensor, *, counted: bool) -> Part:
+def _part(name: str, tensor: DTensor, counted: bool, copies: int) -> Part:
     local = local_of(tensor)
     mesh, shape = tensor.device_mesh, tuple(tensor.shape)
     at = mesh.get_coordinate()
     assert at is not None, "a tensor of a mesh that this rank is not on"
-    for placement, index in zip(tensor.placements, at, strict=True):
+    for placement, index, size in zip(tensor.placements, at, mesh.shape, strict=True):
         if placement.is_partial():
             raise EngineError(
                 f"{name} lies as {tensor.placements}: its parts are sums that are yet to be made; "
                 "redistribute it first, tensor.redistribute(placements=[Replicate()])"
             )
-        counted = counted and (index == 0 or not placement.is_replicate())
-    start, size = _box(shape, tensor.placements, at, tuple(mesh.shape))
-    if size != tuple(local.shape):
+        if placement.is_replicate():
+            counted, copies = counted and index == 0, copies * size
+    start, extent = _box(shape, tensor.placements, at, tuple(mesh.shape))
+    if extent != tuple(local.shape):
         raise EngineError(
             f"{name} has {tuple(local.shape)} of {shape} on the rank at {tuple(at)} of the mesh, "
-            f"and {tensor.placements} says {size}: it is split in a way that has no name here; "
+            f"and {tensor.placements} says {extent}: it is split in a way that has no name here; "
             "split it with distribute_tensor or fully_shard"
         )
-    return Part(local, Shard(shape, start, size), counted)
+    return Part(local, Shard(shape, start, extent), counted, copies)
 
 
 def _box(

@@ -58,6 +58,13 @@ def combined(sums: NDArray[np.int64]) -> str:
     return "".join(f"{int(number) % MODULUS:08x}" for number in sums)
 
 
+def mixed(sums: NDArray[np.int64]) -> int:
+    """One number for the sums of several masks, which adds up as they do."""
+    own = sums.astype(np.uint64) % MODULUS
+    numbers = _numbers(np.arange(len(own)), offset=0)
+    return int((own * numbers % MODULUS).sum() % MODULUS)
+
+
 def _column_indices(shard: Shard) -> NDArray[np.int64]:
     """Where the elements of a row stand in the whole row."""
     found = np.zeros(1, dtype=np.int64)

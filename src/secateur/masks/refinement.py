@@ -92,7 +92,8 @@ def enough(questions: int) -> int:
 
 
 def _points(one: Bracket, question: Question, count: int, *, first: bool) -> list[int]:
-    """Where to ask within a bracket: evenly around the expected place."""
+    """Where to ask within a bracket: evenly around the expected place, and at its first index, for
+    many things may be equal."""
     width = one.last - one.first
     if count >= width:
         return list(range(one.first, one.last))
@@ -106,7 +107,7 @@ def _points(one: Bracket, question: Question, count: int, *, first: bool) -> lis
     if left >= right:
         left, right = one.first, one.last - 1
     step = max(1, count - 1)
-    return sorted({left + (right - left) * j // step for j in range(count)})
+    return sorted({one.first, *(left + (right - left) * j // step for j in range(count))})
 
 
 def _deviation(share: float, things: int) -> float:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from secateur.core.errors import EngineError
 from secateur.core.world import World
-from secateur.masks.digest import STREAMS, combined, mask_sums
+from secateur.masks.digest import MODULUS, STREAMS, combined, mask_sums, mixed
 from secateur.masks.keys import CHUNK
 from secateur.masks.sharded_patterns import LocalTarget
 from secateur.masks.sharded_plan import ShardMask
@@ -77,7 +77,8 @@ def shared_masks(
     counted = np.array([target.part.counted for target in own])
     whole = torch.from_numpy(np.where(counted[:, None], sums, 0))
     world.sum_([whole], what="the hashes of the masks")
-    _check_copies(own, sums, whole.numpy(), world)
+    if any(target.part.copies > 1 for target in own):
+        _check_copies(own, sums[:, 1:], whole.numpy()[:, 1:], world)
     found = {}
     for target, some, row in zip(own, bits, whole.numpy(), strict=True):
         digest = combined(row[1:])
@@ -91,23 +92,25 @@ def _check_copies(
     whole: NDArray[np.int64],
     world: World,
 ) -> None:
-    """Every element is held as often as every other of its tensor, and so must its hash be."""
-    held = torch.tensor([target.part.shard.own for target in own])
-    copies = held.sum().view(1)
-    world.sum_([copies], what="whether weights are held more than once")
-    weights = [target.part.shard.weights for target in own]
-    if copies.item() == sum(weights):
+    """What all copies add up to must be what the counted ones do, as often as there are copies.
+
+    sums: of this rank, by tensor and stream. whole: of the counted elements of all ranks. One
+    number tells whether all is well, and more only are sent when it is not.
+    """
+    copies = np.array([target.part.copies for target in own])
+    expected = whole * copies[:, None] % MODULUS
+    total = torch.tensor([mixed(sums)])
+    world.sum_([total], what="whether all copies are masked alike")
+    if int(total.item()) % MODULUS == mixed(expected):
         return
-    everything = torch.from_numpy(sums)
-    world.sum_([held, everything], what="the hashes of all copies of the masks")
-    for k, target in enumerate(own):
-        times, rest = divmod(int(held[k]), weights[k])
-        alike = combined(everything[k, 1:].numpy()) == combined(whole[k, 1:] * times)
-        if not rest and not alike:
-            raise EngineError(
-                f"ranks that hold the same weights of {target.name} mask them in different ways: "
-                "their copies of the model have drifted apart; load one checkpoint on all ranks"
-            )
+    everything = torch.from_numpy(sums.copy())
+    world.sum_([everything], what="which copies are not masked alike")
+    wrong = (everything.numpy() % MODULUS != expected).any(1)
+    name = own[int(wrong.argmax())].name
+    raise EngineError(
+        f"ranks that hold the same weights of {name} mask them in different ways: their copies of "
+        "the model have drifted apart; load one checkpoint on all ranks"
+    )
 
 
 def ones(bits: NDArray[np.uint8], count: int) -> int:

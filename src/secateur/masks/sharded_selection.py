@@ -83,8 +83,8 @@ class _Level:
     @classmethod
     def of(cls, pool: Pool, region: Region, own_below: int, bits: int) -> _Level:
         shift = max((region.high - region.low).bit_length() - bits, 0)
-        sums = np.cumsum(_histogram(pool, region, shift))
-        return cls(pool, region, own_below, shift, sums)
+        counts = _histogram(pool, region, shift)
+        return cls(pool, region, own_below, shift, np.cumsum(counts, out=counts))
 
     def question(self, guess: float | None, width: float) -> Question:
         """In which bin the wanted rank lies."""
