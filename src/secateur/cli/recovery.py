@@ -18,8 +18,6 @@ from secateur.cli.sources import Batches, loss_fn
 from secateur.cli.subject import Subject
 from secateur.core.errors import TrainError
 from secateur.core.lookup import find
-from secateur.engines.parallel.none import WHOLE
-from secateur.engines.training import Parallel
 from secateur.train import (
     AttentionMaps,
     AttentionTransfer,
@@ -63,22 +61,31 @@ def recover_(
         batches.train,
         settings=training_of(settings, subject),
         loss_fn=loss_fn if objective is None else None,
-        validate=batches.validate,
-        checkpoint_dir=folder,
         objective=objective,
         companions=companions,
-        parallel=parallel_of(subject),
+        **shared(model, subject, folder=folder),
     )
 
 
-def parallel_of(subject: Subject) -> Parallel:
-    """How the ranks of the run share a training. Raises: ValueError for an unknown kind."""
-    world, settings = subject.world, subject.settings
+def shared(model: nn.Module, subject: Subject, *, folder: Path) -> dict[str, Any]:
+    """What `finetune` is told of the ranks that share the training of a model: how, who validates
+    what, and where its checkpoints go. Raises: TrainError, EngineError."""
+    world, settings, batches = subject.world, subject.settings, batches_of(subject)
     if world.size == 1:
-        return WHOLE
+        return {"validate": batches.validate, "checkpoint_dir": folder}
     kind = find(PARALLEL, settings.parallel, kind="parallel")
-    made: Parallel = kind.make(world, sync_batch_norm=settings.processes.sync_batch_norm)
-    return made
+    if not kind.CHECKPOINTS:
+        say(f"note: a training under {settings.parallel} keeps no checkpoints, and begins anew")
+    return {
+        "parallel": kind.make(
+            world,
+            model=model,
+            example_inputs=subject.loaded.example_inputs,
+            sync_batch_norm=settings.processes.sync_batch_norm,
+        ),
+        "validate": batches.validate if kind.SPLITS_ROWS else batches.validate_whole,
+        "checkpoint_dir": folder if kind.CHECKPOINTS else None,
+    }
 
 
 def batches_of(subject: Subject) -> Batches:

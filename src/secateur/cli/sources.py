@@ -33,11 +33,13 @@ loss_fn = F.cross_entropy
 
 @dataclass(frozen=True)
 class Batches:
-    """The splits of a data set as batches. measure: accuracy on the test split."""
+    """The splits of a data set as batches. validate: accuracy on the validation split, by all ranks
+    that share it. validate_whole: by each of them. measure: accuracy on the test split."""
 
     name: str
     train: TensorBatches
     validate: Callable[[nn.Module], float]
+    validate_whole: Callable[[nn.Module], float]
     measure: Callable[[nn.Module], float]
 
 
@@ -85,10 +87,12 @@ def make_batches(data: Data, *, batch_size: int, seed: int, world: World = ALONE
     """Shuffled training batches, and accuracy on the other two splits; validated by all ranks of a
     world together, measured by any of them alone."""
     size = min(batch_size, len(data.train))
+    held_out = list(_in_order(data.validation, batch_size))
     return Batches(
         name=data.name,
         train=TensorBatches(*data.train.tensors, batch_size=size, seed=seed),
-        validate=partial(accuracy, data=list(_in_order(data.validation, batch_size)), world=world),
+        validate=partial(accuracy, data=held_out, world=world),
+        validate_whole=partial(accuracy, data=held_out),
         measure=partial(accuracy, data=list(_in_order(data.test, batch_size))),
     )
 

@@ -14,7 +14,7 @@ from secateur.cli.loop import accepted_log, prune_in_steps
 from secateur.cli.output import say
 from secateur.cli.plan import plan_model, score_units, trace_model
 from secateur.cli.prune_settings import PruneStage
-from secateur.cli.recovery import batches_of, objective_of, parallel_of, recover_, training_of
+from secateur.cli.recovery import batches_of, objective_of, recover_, shared, training_of
 from secateur.cli.recovery_settings import Recovery
 from secateur.cli.run_directory import by_first, once, read_scores, write_scores
 from secateur.cli.sources import calibration, loss_fn, on_device
@@ -111,10 +111,8 @@ class _Cutting:
             pruning=self.settings.while_training(seed=run.seed, huggingface=run.huggingface),
             settings=training_of(recovery, subject),
             loss_fn=loss_fn,
-            validate=batches_of(subject).validate,
-            checkpoint_dir=folder.checkpoints,
             objective=objective_of(recovery, subject),
-            parallel=parallel_of(subject),
+            **shared(model, subject, folder=folder.checkpoints),
         )
         if shrunk.plan is None:
             raise CutError(

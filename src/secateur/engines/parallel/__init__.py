@@ -1,3 +1,6 @@
-"""How several processes share a training, one kind a file: `make(world, sync_batch_norm=...)` gives
-a `training.Parallel`. `none` is one process with all of it; torch's own means are behind the rest.
+"""How several processes share a training, one kind a file.
+
+`make(world, model=..., example_inputs=..., sync_batch_norm=...)` gives a `training.Parallel`.
+`SPLITS_ROWS` says whether a rank computes rows of its own, and `CHECKPOINTS` whether a training can
+go on from the middle.
 """

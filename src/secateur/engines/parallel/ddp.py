@@ -145,7 +145,16 @@ class _Loss(nn.Module):
         return self._objective[0](self.model, batch)
 
 
-def make(world: World, *, sync_batch_norm: bool = True) -> Parallel:
+SPLITS_ROWS, CHECKPOINTS = True, True
+
+
+def make(
+    world: World,
+    *,
+    model: nn.Module | None = None,
+    example_inputs: Any = None,
+    sync_batch_norm: bool = True,
+) -> Parallel:
     """The kind for a world of several processes."""
     assert isinstance(world, ProcessGroup)
     return Ddp(world, sync_batch_norm)

@@ -159,7 +159,16 @@ def _tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-def make(world: World, *, sync_batch_norm: bool = True) -> Parallel:
+SPLITS_ROWS, CHECKPOINTS = True, True
+
+
+def make(
+    world: World,
+    *,
+    model: nn.Module | None = None,
+    example_inputs: Any = None,
+    sync_batch_norm: bool = True,
+) -> Parallel:
     """The kind for a world of several processes, on the GPU of each where it computes on one."""
     assert isinstance(world, ProcessGroup)
     is_on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]

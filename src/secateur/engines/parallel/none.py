@@ -68,6 +68,15 @@ class Whole:
 WHOLE: Parallel = Whole()
 
 
-def make(world: World, *, sync_batch_norm: bool = True) -> Parallel:
+SPLITS_ROWS, CHECKPOINTS = False, True
+
+
+def make(
+    world: World,
+    *,
+    model: nn.Module | None = None,
+    example_inputs: Any = None,
+    sync_batch_norm: bool = True,
+) -> Parallel:
     """The kind in which no rank needs another."""
     return Whole(world)
