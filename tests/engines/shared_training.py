@@ -178,6 +178,8 @@ def everything(world: World, kinds: dict[str, Parallel], folder: Path) -> Found:
         found[f"{name} masked"] = train(make[name](), STEPS["plain"], model=net(masked=True))
         found[f"{name} few rows"] = train(make[name](), STEPS["plain"], batches=data(17))
         at = folder / name
+        laid = net(masked=True).to(memory_format=torch.channels_last)
+        train(make[name](), STEPS["plain"], model=laid, folder=folder / f"{name}-masked")
         train(make[name](), STEPS["adamw"], folder=at, stop=STOP)
     world.wait(what="the checkpoints")
     other = {"ddp": "fsdp", "fsdp": "ddp"}

@@ -7,13 +7,15 @@ place of every part in their headers, and never a pickle.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
     HuggingFaceStorageWriter,
@@ -24,6 +26,7 @@ from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor, empty
 
+from secateur.core.errors import StorageError
 from secateur.engines.process_group import ProcessGroup
 
 
@@ -43,9 +46,12 @@ class DcpFiles:
         return isinstance(tensor, DTensor)
 
     def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Write tensors, each rank those parts that it holds; whole ones once."""
-        plain = {name: tensor.detach() for name, tensor in tensors.items()}
-        with self.world.meeting("the parts of a checkpoint"):
+        """Write tensors, each rank those parts that it holds; whole ones once.
+
+        Raises: StorageError on every rank when one of them could not.
+        """
+        plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+        with self.world.meeting("the parts of a checkpoint"), _told(f"write its part of {folder}"):
             save(
                 plain,
                 storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
@@ -53,7 +59,7 @@ class DcpFiles:
             )
 
     def read(self, folder: Path, sharded: Iterable[str]) -> dict[str, Tensor]:
-        """Inverse of `write`, by any number of ranks."""
+        """Inverse of `write`, by any number of ranks. Raises: StorageError."""
         wanted, found = set(sharded), dict[str, Tensor]()
         for name, size, dtype in _kinds(folder):
             if name in wanted:
@@ -62,9 +68,22 @@ class DcpFiles:
             else:
                 found[name] = torch.empty(size, dtype=dtype)
         reader = HuggingFaceStorageReader(str(folder))
-        with self.world.meeting("the reading of a checkpoint"):
+        with self.world.meeting("the reading of a checkpoint"), _told(f"read {folder}"):
             load(found, storage_reader=reader, process_group=self.world.group)
         return found
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Errors of torch's checkpoints, which are no `Exception`, as ours."""
+    try:
+        yield
+    except CheckpointException as error:
+        rank, (cause, _) = min(error.failures.items(), key=lambda failure: failure[0])
+        raise StorageError(
+            f"rank {rank} could not {what}: {cause}; the checkpoints before it are still there. "
+            "Free some space or choose another place, then run the same command again"
+        ) from error
 
 
 def read_whole(folder: Path) -> dict[str, Tensor]:
