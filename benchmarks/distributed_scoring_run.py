@@ -37,6 +37,7 @@ def main() -> None:
     work: dict[str, Callable[[Any], str]] = {
         criterion: scored(graph, model, criterion, data, loss_fn) for criterion in CRITERIA
     }
+    sc.score(graph, model, criterion="wanda", data=data[:1])  # loads what torch loads late
     plan = sc.plan(graph, sc.score(graph, model), keep=0.5)
     work["reconstruct_"] = lambda world: digest(
         sc.reconstruct_(
