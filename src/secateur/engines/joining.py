@@ -79,7 +79,7 @@ def joined(ranks: Ranks, *, timeout_s: float, gpu: bool = False) -> Iterator[Pro
             f"{timeout_s:g} s: {error}. See that every rank was started, and that MASTER_ADDR and "
             "MASTER_PORT name a place that all of them reach"
         ) from error
-    watch = Watch(own, ranks.rank, ranks.size)
+    watch = Watch(own, ranks.rank, ranks.size, patience_s=timeout_s)
     watch.start_()
     try:
         with one_speaks(watch):

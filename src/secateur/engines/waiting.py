@@ -32,7 +32,8 @@ class Store(Protocol):
 
 @dataclass(slots=True)
 class Watch:
-    """What one rank is at. waits: whether it waits for the others there."""
+    """What one rank is at. waits: whether it waits for the others there. patience_s: how long a
+    rank may tell nothing before those that wait for it give it up."""
 
     store: Store
     rank: int
@@ -40,6 +41,7 @@ class Watch:
     at: str = "the start"
     waits: bool = False
     since: float = field(default_factory=time.time)
+    patience_s: float = 600.0
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def waits_(self, what: str) -> None:
