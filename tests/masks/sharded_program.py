@@ -21,8 +21,11 @@ from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from secateur.core.errors import SecateurError
+from secateur.engines import kept_gradients as kept_gradients_module
+from secateur.engines.kept_gradients import send_kept_
 from secateur.engines.process_group import ProcessGroup
 from secateur.masks import fold_, keep_zeros_, mask_, mask_shards_
 
@@ -238,6 +241,36 @@ def refused(world: ProcessGroup) -> list[str]:
     return found
 
 
+def kept_gradients(world: ProcessGroup) -> dict[str, Any]:
+    """Data parallelism that sends kept gradients alone, while masks move, or all of them."""
+    ends, sizes = [], []
+    for kept in (False, True):
+        net = model()
+        mask_(net, sparsity=0.7)
+        averaging = DistributedDataParallel(net)
+        if kept:
+            send_kept_(averaging, net)
+            hook = kept_gradients_module._average
+
+            def counted(state: Any, bucket: Any, hook: Any = hook) -> Any:
+                index = state.index(bucket)
+                sizes.append(None if index is None else len(index))
+                return hook(state, bucket)
+
+            kept_gradients_module._average = counted
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        for step in range(6):
+            if step == 3:
+                mask_(net, sparsity=0.9)
+            generator = torch.Generator().manual_seed(10 * step + world.rank)
+            optimizer.zero_grad()
+            averaging(torch.randn(8, SIZES[0], generator=generator)).square().mean().backward()
+            optimizer.step()
+        ends.append(zeros(fold_(net)))
+    total = sum(p.numel() for p in model().parameters())
+    return {"same": ends[0] == ends[1], "sizes": sizes, "total": total}
+
+
 def drifted(world: ProcessGroup) -> None:
     net = model(seed=world.rank)
     mask_shards_(net, world, sparsity=0.5)
@@ -269,6 +302,7 @@ def main() -> None:
         found["patterns"] = patterns(world)
         found["evidence"] = evidence(world)
         found["refused"] = refused(world)
+        found["kept_gradients"] = kept_gradients(world)
     with open(f"{out}.{rank}", "w", encoding="utf-8") as file:
         json.dump(found, file)
     dist.destroy_process_group()

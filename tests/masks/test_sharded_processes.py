@@ -75,6 +75,15 @@ def test_what_goes_wrong_is_said_on_every_rank(two: list[dict[str, Any]]) -> Non
     assert "copies of the model have drifted apart" in drifted
 
 
+def test_gradients_of_masked_weights_are_not_sent(two: list[dict[str, Any]]) -> None:
+    for found in two:
+        ours = found["kept_gradients"]
+        assert ours["same"]
+        assert len(ours["sizes"]) == 6 and None not in ours["sizes"]
+        assert ours["sizes"][0] == ours["sizes"][2] < 0.5 * ours["total"]
+        assert ours["sizes"][-1] < 0.6 * ours["sizes"][0]  # the masks grew on the way
+
+
 @pytest.mark.slow
 def test_four_ranks_in_two_dimensions(tmp_path: Path) -> None:
     for found in found_by(tmp_path, 4):
