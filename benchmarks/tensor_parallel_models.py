@@ -125,13 +125,15 @@ MODELS: dict[str, Callable[[], Made]] = {
 
 
 def settled(made: Made) -> Made:
-    """In float64, vectors random so that a bias added twice shows, nothing dropped."""
+    """In float64, vectors random so that a bias added twice shows, nothing zero or dropped."""
     model, inputs = made
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
                 parameter.copy_(0.5 + 0.3 * torch.randn(parameter.shape, generator=generator))
+            elif not parameter.any():  # a head that starts at zero lets no gradient through
+                parameter.copy_(0.02 * torch.randn(parameter.shape, generator=generator))
     for module in model.modules():
         if type(module).__name__ == "DropPath":
             module.drop_prob = 0.0  # type: ignore[assignment]

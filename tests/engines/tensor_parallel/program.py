@@ -7,31 +7,29 @@ Every check that needs processes is in this one program, for starting them is wh
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 import secateur as sc
 from secateur.core.copies import copied
 from secateur.cut.apply import cut_
-from secateur.engines.parallel import ddp, fsdp
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.resharding import cut_sharded
 from secateur.engines.tensor_parallel.choose import tensor_parallel_plan
 from secateur.engines.tensor_parallel.local import parallelize_
-from secateur.engines.tensor_parallel.training import TensorParallel
+from secateur.engines.tensor_parallel.training import TensorParallel, share_out
 from secateur.engines.training import Parallel
-from secateur.train import FinetuneSettings, finetune
+from secateur.train import Callbacks, FinetuneSettings, finetune
 
 Sequential = nn.Sequential
 
@@ -61,7 +59,7 @@ def train_(model: nn.Module, optimizer: torch.optim.Optimizer, steps: int) -> li
         loss = nn.functional.cross_entropy(model(x), y)
         loss.backward()
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     return losses
 
 
@@ -126,33 +124,50 @@ def cut_of_shards(world: ProcessGroup, kind: str) -> dict[str, Any]:
     }
 
 
-def fine_tuned(parallel: Parallel | None, model: nn.Module) -> dict[str, Tensor]:
+def fine_tuned(
+    parallel: Parallel | None, model: nn.Module, folder: Path | None = None, stop: int = 0
+) -> tuple[dict[str, Tensor], int | None]:
+    """Weights after three epochs, and the step from which it went on. stop: the step after which
+    the training is broken off."""
     trained = copied(model)
-    settings = FinetuneSettings(epochs=2, optimizer="sgd", lr=0.05, schedule="constant", seed=3)
-    options = {} if parallel is None else {"parallel": parallel}
+    settings = FinetuneSettings(epochs=3, optimizer="sgd", lr=0.05, schedule="constant", seed=3)
+    options = {} if parallel is None else {"parallel": parallel, "checkpoint_dir": folder}
     data = [batch(seed) for seed in (1, 2, 3)]
-    finetune(trained, data, settings=settings, loss_fn=nn.CrossEntropyLoss(), **options)
-    return trained.state_dict()
+
+    def on_step(step: int, loss: float) -> None:
+        if step == stop:
+            raise InterruptedError
+
+    log = finetune(
+        trained,
+        data,
+        settings=settings,
+        loss_fn=nn.CrossEntropyLoss(),
+        callbacks=Callbacks(on_step=on_step),
+        **options,
+    )
+    return trained.state_dict(), log.resumed_at
 
 
-def recovery(everyone: ProcessGroup, shape: tuple[int, int]) -> dict[str, Any]:
-    """finetune on a mesh of data-parallel times tensor-parallel ranks, beside one process."""
-    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("dp", "tp"))
-    inner, across = ProcessGroup(mesh.get_group("tp")), ProcessGroup(mesh.get_group("dp"))
+def recovery(everyone: ProcessGroup, size: int, folder: Path) -> dict[str, Any]:
+    """finetune on a mesh of data-parallel times tensor-parallel ranks, beside one process; broken
+    off in its second epoch and gone on with where there are checkpoints."""
     model = network()
-    expected = fine_tuned(None, model)
-    graph = sc.trace(model, batch()[0])
-    plan = tensor_parallel_plan(model, graph, batch()[0], size=shape[1])
-    kinds: dict[str, Callable[[], dict[str, Any]]] = {"none": dict}
-    if shape[0] > 1:
-        kinds = {
-            "ddp": lambda: {"outer": ddp.make(across)},
-            "fsdp": lambda: {"outer": fsdp.make(across)},
-        }
+    expected, _ = fine_tuned(None, model)
     found = {}
-    for kind, outer in kinds.items():
-        together = TensorParallel(plan, inner, everyone, **outer())
-        found[kind] = furthest(fine_tuned(together, model), expected)
+    for kind in ("ddp",) if everyone.size == size else ("ddp", "fsdp"):
+        place = folder / kind if kind == "ddp" else None
+
+        def together(kind: str = kind) -> TensorParallel:
+            return share_out(everyone, inputs=batch()[0], size=size, outer=kind)
+
+        if place is not None:
+            with contextlib.suppress(InterruptedError):
+                fine_tuned(together(), model, place, stop=5)
+            assert place.exists()
+        weights, resumed_at = fine_tuned(together(), model, place)
+        assert resumed_at == (3 if place is not None else None)  # an epoch has three steps
+        found[kind] = furthest(weights, expected)
     return found
 
 
@@ -186,10 +201,10 @@ def main(rank: int, size: int, store: str, out: str) -> None:
     found: dict[str, Any] = {}
     if size == 2:
         found = {kind: cut_of_shards(world, kind) for kind in ("momentum", "adamw")}
-        found["recovery"] = recovery(world, (1, 2))
+        found["recovery"] = recovery(world, 2, Path(f"{out}.folder"))
         found["dropped"] = dropped(world)
     else:
-        found["recovery"] = recovery(world, (2, 2))
+        found["recovery"] = recovery(world, 2, Path(f"{out}.folder"))
         found["momentum"] = cut_of_shards(world, "momentum")
     Path(f"{out}.{rank}").write_text(json.dumps(found), "utf-8")
     dist.destroy_process_group()

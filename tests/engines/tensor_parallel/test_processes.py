@@ -52,7 +52,7 @@ def test_a_cut_of_shards_is_the_cut_of_the_whole(two: list[dict[str, Any]], kind
 
 
 def test_recovery_of_a_shared_out_model_is_that_of_one_process(two: list[dict[str, Any]]) -> None:
-    assert all(saw["recovery"]["none"] < EQUAL for saw in two)
+    assert all(saw["recovery"]["ddp"] < EQUAL for saw in two)
 
 
 def test_dropout_is_each_ranks_own_within_and_the_same_outside(two: list[dict[str, Any]]) -> None:
