@@ -54,6 +54,7 @@ class Simulation:
             "compute_s": found.compute_s,
             "step_s": {"no_overlap": found.serial_s, "full_overlap": found.overlapped_s},
             "samples_per_second": {"no_overlap": serial, "full_overlap": overlapped},
+            "sent_for_a_plan": {name: round(sent) for name, sent in found.decisions.items()},
             "ranks": [rank.to_json() for rank in found.ranks],
         }
 
@@ -93,6 +94,8 @@ class Simulation:
             f"a step takes {_time(found.overlapped_s)} if all communication overlaps that can, "
             f"{_time(found.serial_s)} if none does; {_time(found.compute_s)} of it is computation",
             f"that is {amount(overlapped)} or {amount(serial)} {sample} a second in all",
+            f"a plan takes {size(found.decisions['gradient_scores'])} from each rank where a "
+            f"criterion looks at gradients, {size(found.decisions['selection'])} to select",
         ]
 
     def _assumed(self) -> list[str]:

@@ -9,10 +9,11 @@ tensor parallelism adds up, statistics of batch norm.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from secateur.engines.simulator.deciding import decisions
 from secateur.engines.simulator.machine import Machine
 from secateur.engines.simulator.memory import RankMemory, rank_memory
 from secateur.engines.simulator.mesh import Mesh
@@ -56,7 +57,8 @@ class RankForecast:
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """compute_s: of one rank. serial_s: a step if nothing overlaps; overlapped_s: if all does that
-    can. ranks: runs of ranks that are alike, in order."""
+    can. ranks: runs of ranks that are alike, in order. decisions: bytes that each sends once for a
+    plan."""
 
     workload: Workload
     mesh: Mesh
@@ -65,7 +67,8 @@ class Forecast:
     compute_s: float
     serial_s: float
     overlapped_s: float
-    ranks: tuple[RankForecast, ...] = field(default=())
+    ranks: tuple[RankForecast, ...]
+    decisions: dict[str, float]
 
     @property
     def samples_per_second(self) -> tuple[float, float]:
@@ -106,6 +109,10 @@ def forecast(
         serial_s=compute + hidden + open_,
         overlapped_s=max(compute, hidden) + open_,
         ranks=ranks,
+        decisions={
+            name: transfer.sent_bytes
+            for name, transfer in decisions(workload, mesh, machine.transport).items()
+        },
     )
 
 
