@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from secateur.cli.engine_settings import LAUNCHERS, SINGLE, Engines
+from secateur.cli.engine_settings import LAUNCHERS, RAY, SINGLE, Engines
 from secateur.core import errors
 from secateur.core.atomic import write_text
 from secateur.core.errors import EngineError
@@ -63,7 +63,8 @@ def launch(settings: Any) -> None:
     launcher = find(LAUNCHERS, settings.engine, kind="engine")
     nproc, restarts = settings.nproc or default_count(settings), settings.processes.restarts
     gpu, address = needs_gpu(settings), settings.address
-    with handed_over(settings, near=None if address is None else settings.out) as folder:
+    near = settings.out if settings.engine == RAY else None
+    with handed_over(settings, near=near) as folder:
         launcher.launch(WORKER, folder, nproc=nproc, restarts=restarts, gpu=gpu, address=address)
 
 

@@ -143,7 +143,7 @@ def _share(settings: SearchSettings) -> None:
     own = replace(settings, engine=SINGLE, workers=None, address=None)
     workers = settings.workers or default_count(settings)
     gpu, address = needs_gpu(settings), settings.address
-    with handed_over(own, near=None if address is None else settings.out) as folder:
+    with handed_over(own, near=settings.out) as folder:
         crew.share(WORKER, folder, workers=workers, gpu=gpu, address=address)
 
 

@@ -57,12 +57,21 @@ class Crew:
     _read: dict[int, int] = field(default_factory=dict)
 
     def hosts(self) -> list[str]:
-        """The machine of every place, by its identity in the cluster."""
+        """The machine of every place, by its identity in the cluster; every place has a worker
+        then. Raises: EngineError where workers cannot begin."""
         import ray
+        from ray.exceptions import RayError
 
         for index in range(len(self.group.bundle_specs)):
             self._hired[index] = self._hire(index)
-        nodes: list[str] = ray.get([actor.node.remote() for actor in self._hired.values()])
+        try:
+            nodes: list[str] = ray.get([actor.node.remote() for actor in self._hired.values()])
+        except RayError as error:
+            why = " ".join(str(error).split())[-300:]
+            raise EngineError(
+                f"workers could not begin on the Ray cluster: {why}. See that its machines have "
+                "the same versions of secateur, torch and Ray as this one"
+            ) from error
         return nodes
 
     def start_(self, index: int, call: Call) -> None:

@@ -12,11 +12,12 @@ import runpy
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from secateur.core.errors import EngineError
 
 
+@runtime_checkable
 class Store(Protocol):
     """What is used of torch's stores."""
 

@@ -30,6 +30,7 @@ def share(
         cluster(address, workers=workers) as threads,
         crew(workers, Place(threads, gpu)) as hired,
     ):
+        hired.hosts()  # what no worker can do is told now, and not taken for a loss
         for index in range(workers):
             hired.start_(index, call)
         while hired.running:
