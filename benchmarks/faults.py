@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,20 +46,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--times", type=int, default=22)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--scenarios", action="store_true", help="the other faults; needs root")
     parser.add_argument("--page", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    path = RESULTS.with_suffix(".json")
-    lines = json.loads(path.read_text("utf-8"))["cases"] if path.is_file() else []
+    path = arguments.out.with_suffix(".json")
+    known = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    lines, others = known.get("cases", []), known.get("others", {})
+    if arguments.scenarios:
+        others |= scenarios()
     about = environment(ROOT) | {"seed": arguments.seed}
-    if not arguments.page:
+    if not arguments.page and not arguments.scenarios:
         with tempfile.TemporaryDirectory() as folder:
             place = Workplace(Path(folder))
             place.warm_()
             for number in range(len(lines), arguments.times):
                 lines.append(case(place, number, random.Random(arguments.seed * 1000 + number)))
                 print(json.dumps(lines[-1]), flush=True)
-                write(lines, about)
-    write(lines, about)
+                write(lines, others, about, arguments.out)
+    write(lines, others, about, arguments.out)
 
 
 def case(place: Workplace, number: int, dice: random.Random) -> dict[str, Any]:
@@ -88,14 +95,34 @@ def case(place: Workplace, number: int, dice: random.Random) -> dict[str, Any]:
     }
 
 
-def write(lines: Sequence[Mapping[str, Any]], about: Mapping[str, Any]) -> None:
+def scenarios() -> dict[str, Any]:
+    """What `scenarios.py` prints."""
+    program = ROOT / "tests" / "engines" / "faults" / "scenarios.py"
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, str(program), folder, "cut_off", "hung", "damaged", "full_disk"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    for line in done.stdout.splitlines():
+        if line.startswith("{"):
+            found |= json.loads(line)
+    return found
+
+
+def write(
+    lines: Sequence[Mapping[str, Any]],
+    others: Mapping[str, Any],
+    about: Mapping[str, Any],
+    out: Path,
+) -> None:
     """The JSON file and the page."""
-    body = {"about": dict(about), "cases": list(lines)}
-    write_text(RESULTS.with_suffix(".json"), json.dumps(body, indent=1) + "\n")
-    write_text(RESULTS.with_suffix(".md"), "\n".join(page(about, lines)) + "\n")
+    body = {"about": dict(about), "cases": list(lines), "others": dict(others)}
+    write_text(out.with_suffix(".json"), json.dumps(body, indent=1) + "\n")
+    write_text(out.with_suffix(".md"), "\n".join(page(about, lines, others)) + "\n")
 
 
-def page(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def page(
+    about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], others: Mapping[str, Any]
+) -> Iterator[str]:
     """The whole page."""
     same = sum(not line["differ"] for line in lines)
     yield "# Ranks killed at random moments"
@@ -136,6 +163,43 @@ def page(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Iterat
     if said:
         yield ""
         yield f"What the command says when it ends for a killed rank:\n\n> {said}"
+    yield from other_faults(others)
+
+
+def other_faults(others: Mapping[str, Any]) -> Iterator[str]:
+    """What was said of each, and how it ended."""
+    if others:
+        yield "\n## Other faults\n"
+    if "cut_off" in others:
+        cut = others["cut_off"]
+        yield (
+            "- **A host cut off.** Two hosts (network namespaces) of two ranks under torchrun's "
+            "rendezvous, `nnodes 1:2`, time-out 8 s; the link of one goes down in the recovery. "
+            f"One rank speaks, the two ranks that remain go on from the last checkpoint and end "
+            f"{cut['seconds']:.0f} s later with code {cut['code']}, after all "
+            f"{len(cut['epochs'])} epochs.\n\n  > {cut['said'][0]}\n"
+        )
+    if "hung" in others:
+        yield (
+            f"- **A rank stopped** (SIGSTOP) in the recovery, time-out 8 s; typed again it ends "
+            f"{ends(others['hung'])}.\n\n  > {others['hung']['said']}\n"
+        )
+    for name, words in (
+        ("damaged", "**The newest checkpoint damaged** after a kill"),
+        ("full_disk", "**The disk full** while a checkpoint is written"),
+    ):
+        for kind, found in others.get(name, {}).items():
+            yield f"- {words}, {kind}: it ends {ends(found)}.\n\n  > {plain(found['said'])}\n"
+
+
+def ends(found: Mapping[str, Any]) -> str:
+    """How a run ended."""
+    return "with the same plan, weights and losses" if not found["differ"] else "otherwise"
+
+
+def plain(said: str) -> str:
+    """Without the folder that the benchmark made."""
+    return re.sub(r"/\S*/(?=(damaged|small)-)", "", said)
 
 
 if __name__ == "__main__":

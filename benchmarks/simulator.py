@@ -120,8 +120,8 @@ def page(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Iterat
     yield ""
     if off:
         yield (
-            f"**In {len(lines)} cases the prediction is off by at most {max(off):.2%}**, by "
-            f"{sorted(off)[len(off) // 2]:.3%} in the middle."
+            f"**In {len(lines)} cases the prediction is off by at most {max(off):.4%}**, by "
+            f"{sorted(off)[len(off) // 2]:.4%} in the middle."
         )
         yield ""
     yield "| model | mesh | ranks | predicted, MB | measured, MB | predicted / measured | packets |"
@@ -130,7 +130,7 @@ def page(about: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Iterat
         yield (
             f"| {line['model']} | {line['mesh']} | {len(line['state'])} | "
             f"{line['predicted'] / 1e6:.3f} | {line['bytes'] / 1e6:.3f} | "
-            f"{line['predicted'] / line['bytes']:.4f} | {line['packets']:.0f} |"
+            f"{line['predicted'] / line['bytes']:.5f} | {line['packets']:.0f} |"
         )
     yield ""
     yield from memory_section(lines)
