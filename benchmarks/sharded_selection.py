@@ -1,10 +1,10 @@
 """Masks over a model that four ranks hold: memory, bytes sent, seconds, and the same masks?
 
-    python benchmarks/sharded_selection.py [--page]
+    python benchmarks/sharded_selection.py [--only fsdp] [--page]
 
 Each rank is a process in a network namespace of its own, so that what it sends is what its
-interface counted. Needs root. The last run is kept in `runs/sharded_selection.jsonl`; `--page`
-writes the page from it again.
+interface counted. Needs root. The last run of each layout is kept in
+`runs/sharded_selection.jsonl`; `--only` runs one again, `--page` none.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 LINES = ROOT / "runs" / "sharded_selection.jsonl"
 RANKS = 4
+ALONE = "one_process"
 LAYOUTS = {
     "fsdp": "FSDP2 over 4 ranks",
     "fsdp_and_tensor_parallel": "FSDP2 over 2 ranks by tensor parallelism over 2",
@@ -37,20 +38,25 @@ Found = dict[str, Any]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", choices=(ALONE, *LAYOUTS), help="run this layout alone")
     parser.add_argument("--page", action="store_true", help="only write the page")
-    if not parser.parse_args().page:
-        line = {"about": environment(ROOT), "ranks": on_ranks(RANKS), "one": on_ranks(1)[0]}
-        LINES.parent.mkdir(exist_ok=True)
+    arguments = parser.parse_args()
+    wanted = [arguments.only] if arguments.only else [ALONE, *LAYOUTS]
+    LINES.parent.mkdir(exist_ok=True)
+    for layout in [] if arguments.page else wanted:
+        found = on_ranks(1 if layout == ALONE else RANKS, layout)
+        line = {"about": environment(ROOT), "layout": layout, "ranks": found}
         with LINES.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-    body = json.loads(LINES.read_text(encoding="utf-8").splitlines()[-1])
+    lines = [json.loads(text) for text in LINES.read_text(encoding="utf-8").splitlines()]
+    body = {line["layout"]: line for line in lines}
     results = HERE / "results"
     text = json.dumps(body, indent=1) + "\n"
     (results / "sharded_selection.json").write_text(text, encoding="utf-8")
     (results / "sharded_selection.md").write_text(page(body), encoding="utf-8")
 
 
-def on_ranks(count: int) -> list[Found]:
+def on_ranks(count: int, layout: str) -> list[Found]:
     """What each process of the run found."""
     surroundings = {**child_environment(), "GLOO_SOCKET_IFNAME": INTERFACE}
     with tempfile.TemporaryDirectory() as folder, hosts(count) as places:
@@ -65,6 +71,7 @@ def on_ranks(count: int) -> list[Found]:
                     str(count),
                     str(Path(folder) / "store"),
                     str(outs[rank]),
+                    layout,
                 ],
                 env=surroundings,
             )
@@ -77,11 +84,12 @@ def on_ranks(count: int) -> list[Found]:
 
 
 def page(body: Found) -> str:
-    about, ranks, one = body["about"], body["ranks"], body["one"]["one process"]
+    one, about = body[ALONE]["ranks"][0], body[ALONE]["about"]
     some = next(iter(one.values()))
     rows = [
-        row(layout, case, [rank[layout][case] for rank in ranks], one[case])
+        row(layout, case, [rank[case] for rank in body[layout]["ranks"]], one[case])
         for layout in LAYOUTS
+        if layout in body
         for case in one
     ]
     alone = ", ".join(f"{case}: {took['cpu_s']:.1f} s" for case, took in one.items())

@@ -1,6 +1,6 @@
 """One rank of `sharded_selection.py`, or the one process that it is compared with.
 
-    python benchmarks/sharded_selection_run.py RANK SIZE STORE OUT
+    python benchmarks/sharded_selection_run.py RANK SIZE STORE OUT LAYOUT
 
 A model of the shape of SmolLM2-360M is made on meta, sharded, and filled with weights that depend
 on their place in the whole model alone. No process but the one alone ever holds it whole. Of each
@@ -174,21 +174,23 @@ def maskings(build: Callable[[], nn.Module], world: ProcessGroup | None) -> dict
 
 
 def main() -> None:
-    rank, size, store, out = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4]
+    rank, size, store, out, layout = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
     torch.set_num_threads(1)
-    found: dict[str, Any] = {}
     if size == 1:
-        found["one process"] = maskings(meta_model, None)
+        found = maskings(meta_model, None)
     else:
         limit = datetime.timedelta(seconds=300)
         shared = dist.FileStore(store, size)
         dist.init_process_group("gloo", store=shared, rank=rank, world_size=size, timeout=limit)
-        world = ProcessGroup()
-        for build in (fsdp, fsdp_and_tensor_parallel):
-            found[build.__name__] = maskings(build, world)
+        found = maskings(LAYOUTS[layout], ProcessGroup())
         dist.destroy_process_group()
     Path(out).write_text(json.dumps(found), encoding="utf-8")
 
+
+LAYOUTS: dict[str, Callable[[], nn.Module]] = {
+    "fsdp": fsdp,
+    "fsdp_and_tensor_parallel": fsdp_and_tensor_parallel,
+}
 
 if __name__ == "__main__":
     main()

@@ -156,6 +156,11 @@ def trained(world: ProcessGroup) -> dict[str, Any]:
     losses = steps(net, pair[0], 5), steps(one, pair[1], 5)
     more = mask_(one, sparsity=0.8), mask_shards_(net, world, sparsity=0.8)
     after = steps(net, pair[0], 3), steps(one, pair[1], 3)
+    left = [
+        parameter.grad.to_local()[parameter.to_local() == 0].abs().sum().item()
+        for name, parameter in net.named_parameters()
+        if name.endswith("weight") and parameter.grad is not None
+    ]
     ours_end, one_end = zeros(net), zeros(fold_(one))
     gap = max(
         abs(a - b) for name in one_end for a, b in zip(ours_end[name], one_end[name], strict=True)
@@ -175,6 +180,7 @@ def trained(world: ProcessGroup) -> dict[str, Any]:
         "losses": [max(abs(a - b) for a, b in zip(*pair, strict=True)) for pair in (losses, after)],
         "gap": gap,
         "same_zeros": same_zeros,
+        "gradients_of_masked": left,
         "zeros_when_freed": sum(w == 0 for w in free) / len(free),
     }
 

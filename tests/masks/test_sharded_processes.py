@@ -51,6 +51,7 @@ def test_training_a_masked_fsdp_model_is_that_of_one_process(two: list[dict[str,
         ours = found["trained"]
         assert ours["first"] and ours["second"] and ours["same_zeros"]
         assert ours["gap"] < 1e-5 and max(ours["losses"]) < 1e-5
+        assert ours["gradients_of_masked"] == [0.0] * 4  # they would count in a gradient's norm
         assert ours["zeros_when_freed"] < 0.1
 
 

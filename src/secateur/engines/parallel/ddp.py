@@ -24,6 +24,7 @@ from secateur.core.world import World
 from secateur.engines.batch_norm import SharedBatchNorm, has_batch_norm
 from secateur.engines.draws import own_draws
 from secateur.engines.gradients import average_
+from secateur.engines.kept_gradients import send_kept_
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.shares import Share, Weighing, share_of
 from secateur.engines.training import Moment, Objective, Parallel
@@ -101,6 +102,7 @@ class Ddp:
                 find_unused_parameters=uneven,
                 gradient_as_bucket_view=True,
             )
+            send_kept_(self._loss, trained)
 
     def total(self, loss: float, *, step: int) -> float:
         """The sum over the ranks, the same bits on each."""
