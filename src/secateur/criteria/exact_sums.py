@@ -31,8 +31,8 @@ WIDTH = 44
 _MOST = 1 << 20
 _LOWEST = -19
 """Bins below this one would need factors that float64 does not have."""
-_CHUNK = {"cpu": 1 << 16}
-"""Elements at a time, so that what is in between stays in the processor's cache."""
+_CHUNK = 1 << 16
+"""Elements of a thread at a time, so that what is in between stays in the processor's cache."""
 _ELSEWHERE = 1 << 22
 _SMALL = 1 << 14
 """Tensors of fewer elements are sent together."""
@@ -81,10 +81,16 @@ class ExactSum:
             return torch.full(self._shape, math.nan, dtype=torch.float64)
         if self._top is None:
             return torch.zeros(self._shape, dtype=torch.float64)
-        total = self._limbs[-1].double()
-        for limb in reversed(self._limbs[:-1]):
-            total.mul_(2.0**-WIDTH).add_(limb)
-        return total.mul_(2.0 ** (WIDTH * self._top))
+        found = torch.empty_like(self._limbs[0], dtype=torch.float64)
+        flat, *limbs = (_flat(tensor) for tensor in (found, *self._limbs))
+        step = _step(found)
+        for start in range(0, len(flat), step):
+            here = slice(start, start + step)
+            total = flat[here].copy_(limbs[-1][here])
+            for limb in reversed(limbs[:-1]):
+                total.mul_(2.0**-WIDTH).add_(limb[here])
+            total.mul_(2.0 ** (WIDTH * self._top))
+        return found
 
     def state(self) -> list[Any]:
         """What other ranks need to know before limbs can be added, for JSON."""
@@ -127,7 +133,7 @@ class ExactSum:
         if tensor.stride() != first.stride():
             tensor = torch.empty_like(first, dtype=tensor.dtype).copy_(tensor)
         flat, limbs = _flat(tensor), [_flat(limb) for limb in self._limbs]
-        step = min(_CHUNK.get(tensor.device.type, _ELSEWHERE), len(flat))
+        step = min(_step(tensor), len(flat))
         rest = torch.empty(step, dtype=torch.float64, device=tensor.device)
         whole, part = torch.empty_like(rest), torch.empty_like(rest, dtype=torch.int64)
         for start in range(0, len(flat), step):
@@ -137,7 +143,8 @@ class ExactSum:
             for limb in limbs:
                 p.copy_(torch.round(r, out=w))
                 limb[start : start + length].add_(p)
-                r.sub_(w).mul_(2.0**WIDTH)
+                if limb is not limbs[-1]:
+                    r.sub_(w).mul_(2.0**WIDTH)
 
 
 class ExactSums:
@@ -237,6 +244,11 @@ def _bin_of(most: float) -> int:
     (0, 1)
     """
     return max(-((WIDTH - 1 - math.frexp(most)[1]) // WIDTH), _LOWEST)
+
+
+def _step(tensor: Tensor) -> int:
+    """Elements that are looked at together."""
+    return _CHUNK * torch.get_num_threads() if tensor.device.type == "cpu" else _ELSEWHERE
 
 
 def _flat(tensor: Tensor) -> Tensor:
