@@ -146,7 +146,7 @@ def command(
         "code": process.wait(),
         "killed": len(struck),
         "seconds": round(time.monotonic() - started, 1),
-        "said": [each for each in words if each.startswith(("trial ", "error"))],
+        "said": [each for each in words if each.startswith(("trial ", "error", "warning: "))],
     }
 
 

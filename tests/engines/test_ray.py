@@ -128,11 +128,13 @@ class TestOnACluster:
             launch("a_rank", str(programs), "1", nproc=2)
         assert (programs / "struck").exists()
         (programs / "struck").unlink()
-        launch("a_rank", str(programs), "1", nproc=2, restarts=1)
+        with pytest.warns(UserWarning, match=r"rank 1 of 2 was killed.*restart 1 of 1"):
+            launch("a_rank", str(programs), "1", nproc=2, restarts=1)
         assert (programs / "struck").exists() and (programs / "rank-0").exists()
 
     def test_a_killed_sharer_is_replaced_alone(self, two_places: Any, programs: Path) -> None:
-        share("a_sharer", str(programs), "once", workers=2)
+        with pytest.warns(UserWarning, match="was killed.*another one takes its place"):
+            share("a_sharer", str(programs), "once", workers=2)
         assert len(list(programs.glob("taken-*"))) == 3
 
     def test_too_many_lost_are_an_error(self, two_places: Any, programs: Path) -> None:

@@ -7,6 +7,7 @@ that is killed is replaced alone, the others go on.
 from __future__ import annotations
 
 import os
+import warnings
 
 from secateur.core.errors import EngineError
 from secateur.engines.ray_cluster import Place, cluster
@@ -38,6 +39,8 @@ def share(
                 lost.append(ended)
                 if len(lost) > REPLACED:
                     raise EngineError(_how_it_ended(ended, workers))
+                another = "another one takes its place and does again what it was at"
+                warnings.warn(f"worker {ended.index} {ended.how}; {another}", stacklevel=2)
                 hired.start_(ended.index, call)
 
 

@@ -8,6 +8,7 @@ cluster has lost a machine meanwhile, as many as there are places for.
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from dataclasses import replace
 
@@ -35,10 +36,12 @@ def launch(
     with cluster(address, workers=nproc) as threads:
         place = Place(threads, gpu)
         lost = _run(call, nproc, place, least=nproc)
-        for _ in range(restarts if lost is not None else 0):
-            lost = _run(call, nproc, place, least=1)
+        for number in range(restarts):
             if lost is None:
                 break
+            again = f"restart {number + 1} of {restarts} from the last checkpoint"
+            warnings.warn(f"rank {lost.index} of {nproc} {lost.how}; {again}", stacklevel=2)
+            lost = _run(call, nproc, place, least=1)
     if lost is not None:
         kind = EngineError if lost.killed is None else KilledError
         raise kind(_how_it_ended(lost, nproc, restarts))
