@@ -220,7 +220,7 @@ def found_section() -> Iterator[str]:
     yield ""
     yield (
         "- gloo's all-reduce is a ring at every size: each of R ranks sends 2(R-1)/R of the bytes. "
-        "An all-gather sends R-1 times a rank's part. A broadcast goes down a binomial tree.\n"
+        "An all-gather sends R-1 times a rank's part..\n"
         "- torch's reduce-scatter over gloo is an all-reduce of which each rank keeps its part: "
         "twice what NCCL sends.\n"
         "- Each message costs 144 bytes besides: 48 of its own header and two announcements.\n"
