@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -29,6 +29,7 @@ def _shares(draw: st.DrawFn) -> tuple[list[list[int]], list[list[int]], int]:
     return held, [sorted(draw(some)) for _ in range(ranks)], draw(st.integers(0, 2))
 
 
+@settings(max_examples=40)
 @given(_shares())
 def test_every_rank_gets_what_it_wants(case: tuple[list[list[int]], list[list[int]], int]) -> None:
     held, wanted, dim = case

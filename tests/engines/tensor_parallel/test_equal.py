@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from comparing import Case, adamw, case_of, check_equal, momentum, outputs_and_loss, train_
@@ -303,3 +305,31 @@ def test_a_forward_other_than_the_one_planned_for_is_said() -> None:
 
     with pytest.raises(EngineError, match="up was called without tensor 0"):
         on_ranks(2, work)
+
+
+def test_a_second_cut_is_planned_from_the_skeleton() -> None:
+    """No rank has the whole model; its shapes and attributes are enough to trace it."""
+    case, plan = _cut_case("residual", 2)
+    case.model.eval()
+    small = cut(case.model, plan)
+    graph = sc.trace(small, case.inputs)
+    scores = sc.score(graph, small, criterion="l2")
+    second = sc.plan(graph, scores, budget="params=80%", tensor_parallel=2)
+    smaller = cut(small, second)
+    expected = outputs_and_loss(smaller, case.inputs)[0][0]
+    tracing = threading.Lock()  # a trace patches what modules are called by
+
+    def work(world: ThreadWorld) -> tuple[Tensor, dict[str, Tensor]]:
+        local = case.local(world)
+        after = cut_parallel_(local, plan, case.plan, graph=case.graph, world=world)
+        with tracing:
+            again = sc.trace(skeleton(local, after, world.rank), case.inputs)
+        assert again.hash == graph.hash
+        last = cut_parallel_(local, second, after, graph=again, world=world)
+        return outputs_and_loss(local, case.inputs)[0][0], dict(whole_tensors(local, last, world))
+
+    assert second.keep
+    for out, joined in on_ranks(2, work)[0]:
+        check_equal(out, expected, "output")
+        for name, tensor in smaller.state_dict().items():
+            assert torch.equal(joined[name], tensor), name
