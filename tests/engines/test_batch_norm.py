@@ -68,9 +68,15 @@ def test_in_evaluation_it_is_torchs_own() -> None:
 
 def test_half_precision_takes_its_statistics_in_float32() -> None:
     layer, x = nn.BatchNorm1d(4), (100 + torch.randn(64, 4)).bfloat16()
+    x.requires_grad_()
     with SharedBatchNorm(ALONE):
         y = layer(x)
-    assert y.dtype == torch.bfloat16
+    (y.float() ** 3).sum().backward()
+    assert y.dtype == torch.bfloat16 and x.grad is not None and x.grad.dtype == torch.bfloat16
+    exact = x.detach().float().requires_grad_()
+    (nn.BatchNorm1d(4)(exact) ** 3).sum().backward()
+    torch.testing.assert_close(x.grad.float(), exact.grad, rtol=0.05, atol=0.05)
+    x = x.detach()
     torch.testing.assert_close(layer.running_mean, 0.1 * x.float().mean(dim=0))
 
 

@@ -70,8 +70,8 @@ def _batch_norm(
 
 def _statistics(x: Tensor, world: World) -> tuple[float, Tensor, Tensor]:
     """Count, mean and biased variance of each channel over the rows of all ranks, in float64."""
-    dims = [dim for dim in range(x.ndim) if dim != 1]
-    var_C, mean_C = torch.var_mean(x, dim=dims, correction=0)
+    # what torch's own batch norm computes with, a twentieth of the time of `var_mean` on a CPU
+    mean_C, var_C = torch.batch_norm_update_stats(x, None, None, 0.0)
     count = x.numel() / x.shape[1]
     mean_C, var_C = mean_C.double(), var_C.double()
     own = mean_C.new_full((1,), count)
@@ -119,6 +119,10 @@ class _Normalised(torch.autograd.Function):
         slope_C = scale_C * inverse_C.square() * hat_C
         shift_C = scale_C * inverse_C * plain_C - slope_C * mean_C
         shape = [1, -1, *[1] * (x.ndim - 2)]
-        dx = dx.sub_(torch.addcmul(shift_C.view(shape), x, slope_C.view(shape)).to(dx.dtype))
+        slope, shift = slope_C.view(shape), shift_C.view(shape)
+        if dx.dtype == slope.dtype:
+            dx.addcmul_(x, slope, value=-1).sub_(shift)
+        else:  # of half precision, rounded once
+            dx = dx.sub(torch.addcmul(shift, x, slope)).to(x.dtype)
         weight = own_hat_C if ctx.has_weight else None
         return dx, weight, own_C if ctx.has_bias else None, None, None, None, None, None
