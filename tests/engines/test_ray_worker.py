@@ -42,7 +42,8 @@ def test_a_module_is_run_as_the_main_one(
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "meta_path", [PathFinder])  # pytest's own loader has no code to run
     said = tmp_path / "said"
-    text = f"import sys\nopen(sys.argv[2], 'w').write(__name__ + sys.argv[1])\n{ending}\n"
+    write = "pathlib.Path(sys.argv[2]).write_text(__name__ + sys.argv[1])"
+    text = f"import pathlib, sys\n{write}\n{ending}\n"
     (tmp_path / "a_called_module.py").write_text(text, encoding="utf-8")
     call = Call("a_called_module", ("1", str(said)), str(tmp_path))
     assert run_module(call) == code
