@@ -97,8 +97,8 @@ def page(cases: Sequence[Case]) -> str:
         "divided if their sum stays what it was. *Balance* is their mean over the most: 100 % when "
         "no rank has more to do than another. *Waited* is the ranks' mean share of the wall time "
         "until others came, *sent* the share in sums, and the megabytes each rank gave to sums. "
-        "Where ranks outnumber the cores, or other programs share them, they take turns: wall times "
-        "then do not compare, and waiting is no idle core.",
+        "Where ranks outnumber the cores, or other programs share them, they take turns: wall "
+        "times then do not compare, and waiting is no idle core.",
         "",
         f"{about['cpu']}, {about['allowed_cores']} core(s) for all ranks together, one thread a "
         f"rank, gloo, Python {about['python']}, torch {about['torch']}, commit {about['commit']}, "
