@@ -74,8 +74,6 @@ def shared(model: nn.Module, subject: Subject, *, folder: Path) -> dict[str, Any
     if world.size == 1:
         return {"validate": batches.validate, "checkpoint_dir": folder}
     kind = find(PARALLEL, settings.parallel, kind="parallel")
-    if not kind.CHECKPOINTS:
-        say(f"note: a training under {settings.parallel} keeps no checkpoints, and begins anew")
     return {
         "parallel": kind.make(
             world,
@@ -84,7 +82,7 @@ def shared(model: nn.Module, subject: Subject, *, folder: Path) -> dict[str, Any
             sync_batch_norm=settings.processes.sync_batch_norm,
         ),
         "validate": batches.validate if kind.SPLITS_ROWS else batches.validate_whole,
-        "checkpoint_dir": folder if kind.CHECKPOINTS else None,
+        "checkpoint_dir": folder,
     }
 
 

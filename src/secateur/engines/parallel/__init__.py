@@ -1,6 +1,5 @@
 """How several processes share a training, one kind a file.
 
 `make(world, model=..., example_inputs=..., sync_batch_norm=...)` gives a `training.Parallel`.
-`SPLITS_ROWS` says whether a rank computes rows of its own, and `CHECKPOINTS` whether a training can
-go on from the middle.
+`SPLITS_ROWS` says whether a rank computes rows of its own.
 """

@@ -147,7 +147,7 @@ class _Loss(nn.Module):
         return self._objective[0](self.model, batch)
 
 
-SPLITS_ROWS, CHECKPOINTS = True, True
+SPLITS_ROWS = True
 
 
 def make(

@@ -159,7 +159,7 @@ def _tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
 
 
-SPLITS_ROWS, CHECKPOINTS = True, True
+SPLITS_ROWS = True
 
 
 def make(

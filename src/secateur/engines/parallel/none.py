@@ -68,7 +68,7 @@ class Whole:
 WHOLE: Parallel = Whole()
 
 
-SPLITS_ROWS, CHECKPOINTS = False, True
+SPLITS_ROWS = False
 
 
 def make(

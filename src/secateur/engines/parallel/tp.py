@@ -11,19 +11,19 @@ from torch import nn
 
 from secateur.core.world import World
 from secateur.engines.process_group import ProcessGroup
-from secateur.engines.tensor_parallel.choose import tensor_parallel_plan
 from secateur.engines.tensor_parallel.training import TensorParallel
 from secateur.engines.training import Parallel
-from secateur.graph import trace
 
-SPLITS_ROWS, CHECKPOINTS = False, False
+SPLITS_ROWS = False
 
 
 def make(
-    world: World, *, model: nn.Module, example_inputs: Any, sync_batch_norm: bool = True
+    world: World,
+    *,
+    example_inputs: Any,
+    model: nn.Module | None = None,
+    sync_batch_norm: bool = True,
 ) -> Parallel:
     """The kind for a world of several processes; batch norm sees all rows on every rank."""
     assert isinstance(world, ProcessGroup)
-    graph = trace(model, example_inputs)
-    plan = tensor_parallel_plan(model, graph, example_inputs, size=world.size)
-    return TensorParallel(plan, world, world)
+    return TensorParallel(world, world, inputs=example_inputs)
