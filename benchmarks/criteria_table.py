@@ -49,6 +49,7 @@ FIRST = tuple(
     for way in (
         ours("output_error", "global", FITTED_DISTILLED),
         theirs("magnitude", "local"),
+        ours("output_error", "adapt", FITTED_DISTILLED),
         ours("random", "uniform"),
         theirs("LAMP", "global"),
         theirs("Taylor", "local"),

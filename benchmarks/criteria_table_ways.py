@@ -22,6 +22,8 @@ from secateur.criteria.score import score
 from secateur.cut import cut
 from secateur.graph import trace
 from secateur.oneshot import reconstruct_
+from secateur.search.adapt import Adapter, fitted_loss
+from secateur.select.constraints import Constraints
 from secateur.select.plan import plan
 from secateur.train import (
     GradualSettings,
@@ -55,6 +57,7 @@ RECIPES = {
 ADAMW_RATE, DECAY, CLIP = 0.003, 0.01, 1.0
 CUTS, END = 12, 0.4
 DRAWS = 10  # epochs with shifts and reflections of their own; of fifty that an image has
+FIT = 8  # batches that what is tried is fitted on; the other calibration batches judge it
 TEMPERATURE, HARD = 2.0, 0.1  # of distillation; weight of the labels beside it
 RAW = ("output_error",)
 """Criteria whose scores are of one measure for all groups, which normalising would take away."""
@@ -64,7 +67,7 @@ RAW = ("output_error",)
 class Way:
     """tool: "secateur" or "Torch-Pruning". selection: "uniform" or "global", the same share of
     every group or one threshold over all, of scores that are divided by each group's mean in both
-    tools, but for those in `RAW`."""
+    tools, but for those in `RAW`; or "adapt", groups that give way as trying says."""
 
     tool: str
     criterion: str
@@ -194,14 +197,14 @@ def _cut(way: Way, task: Task, calibration: Sequence[tuple[Tensor, Tensor]]) -> 
         loss_fn=F.cross_entropy,
         seed=task.seed,
     )
-    made = plan(
-        graph,
-        scores,
-        budget=f"macs={100 * task.macs:g}%",
-        selector=way.selection,
-        normalise=way.normalise,
-        min_units=LEAST,
-    )
+    budget = f"macs={100 * task.macs:g}%"
+    if way.selection == "adapt":
+        seen = [x for x, _ in calibration[:FIT]]
+        judge = fitted_loss(task.dense, data=seen, held=calibration[FIT:], loss_fn=F.cross_entropy)
+        made = Adapter(graph, scores, judge, Constraints(min_units=LEAST)).plan(budget=budget)
+    else:
+        how = {"selector": way.selection, "normalise": way.normalise, "min_units": LEAST}
+        made = plan(graph, scores, budget=budget, **how)
     small = cut(task.dense, made)
     if way.road in (FITTED, FITTED_DISTILLED):
         reconstruct_(small, task.dense, plan=made, data=[x for x, _ in calibration[:16]])

@@ -229,7 +229,7 @@ def _makers(pruning: Pruning, way: str) -> list[Maker]:
     if way == "macs":
         return [by_macs]
     if way == "adapt":
-        return [_trying(pruning, width) for width in WIDTHS]
+        return [_trying(pruning, width) for width in pruning.task.widths]
     return [timed(width) for width in (WIDTHS if way != "uniform" else WIDTHS[:1])]
 
 

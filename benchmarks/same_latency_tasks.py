@@ -31,7 +31,7 @@ class Task:
     """example: of one forward whose time counts, with its batch. calibration: batches of training
     data that scores and short training look at. held: (inputs, labels) or dicts that sensitivities
     are measured on. short: some steps of training before each look. recover: the whole recovery, in
-    place. options: of every plan."""
+    place. options: of every plan. widths: multiples that trying is done in."""
 
     dense: nn.Module
     example: Any
@@ -44,6 +44,7 @@ class Task:
     accuracy: Callable[[nn.Module, str], float]
     depths: tuple[float, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
+    widths: tuple[int, ...] = (1, 8, 16)
 
 
 def fashion(seed: int, epochs: int) -> Task:
@@ -97,6 +98,7 @@ def reviews(seed: int, epochs: int) -> Task:
         accuracy=lambda model, split: made.measure(model),
         depths=(0.25, 0.5, 0.75),
         options={"keep_modules": "bert.embeddings.word_embeddings"},
+        widths=(16,),
     )
 
 
