@@ -87,12 +87,12 @@ def make_batches(data: Data, *, batch_size: int, seed: int, world: World = ALONE
     """Shuffled training batches, and accuracy on the other two splits; validated by all ranks of a
     world together, measured by any of them alone."""
     size = min(batch_size, len(data.train))
-    held_out = list(_in_order(data.validation, batch_size))
+    whole = partial(accuracy, data=list(_in_order(data.validation, batch_size)))
     return Batches(
         name=data.name,
         train=TensorBatches(*data.train.tensors, batch_size=size, seed=seed),
-        validate=partial(accuracy, data=held_out, world=world),
-        validate_whole=partial(accuracy, data=held_out),
+        validate=whole if world.size == 1 else partial(whole, world=world),
+        validate_whole=whole,
         measure=partial(accuracy, data=list(_in_order(data.test, batch_size))),
     )
 
