@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, TypedDict, TypeVar, runtime_checkable
 
 from torch import Tensor
 
@@ -66,3 +66,9 @@ class Alone:
 
 
 ALONE: World = Alone()
+
+
+class Processes(TypedDict, total=False):
+    """Which processes share some work: a keyword of functions that several ranks may call."""
+
+    world: World

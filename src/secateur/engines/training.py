@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -98,3 +98,9 @@ class Parallel(Protocol):
 
     def end_(self) -> None:
         """Leave nothing behind on the model."""
+
+
+class Sharing(TypedDict, total=False):
+    """How processes share a training: a keyword of the functions that train."""
+
+    parallel: Parallel

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,7 @@ from secateur.core.fingerprint import named_tensors
 from secateur.core.graph import Graph, Group
 from secateur.core.plan import Scores
 from secateur.core.sensitivities import Curve, Sensitivities, units_at
-from secateur.core.world import ALONE, World
+from secateur.core.world import ALONE, Processes, World
 from secateur.criteria.score import check_model
 from secateur.criteria.together import check_alike, together
 from secateur.train.evaluate import mean_loss
@@ -53,7 +53,7 @@ def measure_sensitivities(
     recover: Recover | None = None,
     path: str | Path | None = None,
     progress: Progress | None = None,
-    world: World = ALONE,
+    **processes: Unpack[Processes],
 ) -> Sensitivities:
     """The model's loss without part of each group's units, those of the lowest scores.
 
@@ -71,6 +71,7 @@ def measure_sensitivities(
     Raises: ValueError for wrong depths, ScoreError for a loss that is not a number, TrainError for
     data that is not understood, PlanMismatchError for another model's graph.
     """
+    world = processes.get("world", ALONE)
     with together(world, what="sensitivities") as ranks:
         if not depths or not all(0 < depth < 1 for depth in depths):
             raise ValueError(f"depths={tuple(depths)}: shares of a group's units between 0 and 1")

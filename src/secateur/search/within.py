@@ -93,7 +93,6 @@ def plan_within(
     settings: Mapping[str, Any] | None = None,
     cache: Path | None = None,
     watts: float | None = None,
-    planner: Planner | None = None,
     **options: Any,
 ) -> Within:
     """A plan whose cut model meets a latency when it is measured, and every other limit as well.
@@ -102,15 +101,16 @@ def plan_within(
     sixteen. Widths of the other kind are tried as well where these come to nothing close.
 
     device: batch, threads and runtime; those of the example and of torch where None. cache: as for
-    `time_device`. options: as for `plan`. planner: what plans in its place, with the scores, widths
-    and rules that it knows, such as that of an `Adapter`. The plan's costs hold the measured
-    milliseconds.
+    `time_device`. options: as for `plan`; and planner=, a `Planner` in its place, with the
+    scores, widths and rules that it knows, such as that of an `Adapter`. The plan's costs hold the
+    measured milliseconds.
 
     Energy is a latency here: joules as the hardware counts them, else `watts` x measured time.
 
     Raises: BudgetError when the budget cannot be met, naming the nearest that can; ValueError for a
     budget without a latency or an energy, or an energy with neither a counter nor watts.
     """
+    planner: Planner | None = options.pop("planner", None)
     parsed, device = Budget.parse(budget), device or Device()
     timed: dict[str, Any] = {"device": device, "cache": cache}
     if energy_limit(parsed) is not None:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from secateur.core.errors import DivergedError, TrainError
 from secateur.core.fingerprint import fingerprint
 from secateur.core.modes import modes_kept
 from secateur.engines.parallel.none import WHOLE
-from secateur.engines.training import Parallel
+from secateur.engines.training import Sharing
 from secateur.train.batches import device_of
 from secateur.train.companion import Companion, Training
 from secateur.train.ema import Ema
@@ -64,7 +64,7 @@ def finetune(
     callbacks: Callbacks = NO_CALLBACKS,
     objective: Objective | None = None,
     companions: Sequence[Companion] = (),
-    parallel: Parallel = WHOLE,
+    **sharing: Unpack[Sharing],
 ) -> TrainLog:
     """The log of training `model` in place; with `validate` it ends with the best epoch's weights.
 
@@ -80,6 +80,7 @@ def finetune(
     labels out of range), and its DivergedError when loss, weights or metric are not finite; the
     best weights so far are then put back.
     """
+    parallel = sharing.get("parallel", WHOLE)
     _check_arguments(settings, loss_fn, validate, objective)
     if settings.device is not None:
         model.to(torch.device(settings.device))

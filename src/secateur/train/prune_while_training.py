@@ -7,14 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from torch import nn
 
 from secateur.core.errors import CutError
 from secateur.core.plan import Plan
-from secateur.engines.parallel.none import WHOLE
-from secateur.engines.training import Parallel
+from secateur.engines.training import Sharing
 from secateur.graph.trace import ExampleInputs
 from secateur.train.companion import Companion, Training
 from secateur.train.finetune import finetune
@@ -104,7 +103,7 @@ def prune_while_training(
     checkpoint_dir: str | Path | None = None,
     objective: Objective | None = None,
     companions: Sequence[Companion] = (),
-    parallel: Parallel = WHOLE,
+    **sharing: Unpack[Sharing],
 ) -> Shrunk:
     """The logs of training `model` in place while it is cut down to the budget of `pruning`.
 
@@ -139,7 +138,7 @@ def prune_while_training(
         checkpoint_dir=checkpoint_dir,
         objective=objective,
         companions=(shrinking, *companions),
-        parallel=parallel,
+        **sharing,
     )
     return Shrunk(log, shrinking.pruner.log(), _one_plan(shrinking.pruner))
 
