@@ -114,16 +114,11 @@ def plan_within(
     parsed, device = Budget.parse(budget), device or Device()
     timed: dict[str, Any] = {"device": device, "cache": cache}
     if energy_limit(parsed) is not None:
-        again = partial(
-            plan_within, model, graph, scores, example_inputs, settings=settings, planner=planner
-        )
+        how = {**timed, **options, "settings": settings, "planner": planner}
+        again = partial(plan_within, model, graph, scores, example_inputs, **how)
+        limits: dict[str, Any] = {"budget": parsed, "device": device, "watts": watts}
         return plan_within_energy(
-            lambda latency: again(budget=latency, **timed, **options),
-            model,
-            example_inputs,
-            budget=parsed,
-            device=device,
-            watts=watts,
+            lambda latency: again(budget=latency), model, example_inputs, **limits
         )
     limit = latency_limit(parsed)
     if limit is None:
@@ -134,18 +129,18 @@ def plan_within(
     def road(step: int) -> _Road:
         how = options if step == asked else {**options, "multiple_of": step}
         timings = time_device(model, graph, example_inputs, multiple_of=step, **timed)
-        planned = planner or partial(plan, graph, scores, **how)
-        planned = partial(planned, budget=parsed, settings=settings)
+        made = planner or partial(plan, graph, scores, **how)
+        planned = partial(made, budget=parsed, settings=settings)
         return _Road(
             lambda costs: judged(planned(costs=costs)), partial(_timed_costs, graph, timings), limit
         )
 
     rules = options.get("constraints") or Constraints()
     asked: int = options.get("multiple_of") or rules.multiple_of
-    steps = [asked]
-    if asked == 1 and planner is None:
-        liked = liked_width(model, graph, example_inputs, **timed)
-        steps = sorted((1, ALIGNED), key=lambda step: step != liked)
+    if asked > 1 or planner is not None:
+        return _chosen(_walked(road, [asked]), limit)
+    liked = liked_width(model, graph, example_inputs, **timed)
+    steps = sorted((1, ALIGNED), key=lambda step: step != liked)
     return _chosen(_walked(road, steps), limit)
 
 

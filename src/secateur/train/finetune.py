@@ -105,19 +105,26 @@ def finetune(
     )
     run = _new_run(stepper, identity, train_data, validate)
     run.folder = Path(checkpoint_dir) if checkpoint_dir is not None else None
+    return _finished(run, model, callbacks)
+
+
+def _finished(run: Run, model: nn.Module, callbacks: Callbacks) -> TrainLog:
+    """The log of a whole run, when what was trained is in the model that was given."""
+    stepper = run.stepper
+    settings, training, parallel = stepper.settings, stepper.training, stepper.parallel
     try:
-        with seeded(settings.seed), modes_kept(trained):
+        with seeded(settings.seed), modes_kept(training.model):
             resumed_at = _trained(run, callbacks)
     finally:
         parallel.end_()
-        without_learnt_(training.optimizer, learnt)
-    if validate is not None and settings.restore_best:
-        restore_(trained, run.best.weights)
-    parallel.bring_back_(model, trained)
+        without_learnt_(training.optimizer, stepper.learnt)
+    if run.validate is not None and settings.restore_best:
+        restore_(training.model, run.best.weights)
+    parallel.bring_back_(model, training.model)
     return TrainLog(
         rows=tuple(run.rows),
         stopped=run.stopped or "epochs",
-        best_epoch=run.best.epoch if validate else None,
+        best_epoch=run.best.epoch if run.validate else None,
         best_metric=run.best.metric,
         resumed_at=resumed_at,
     )
