@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -72,5 +73,22 @@ def on_ranks(size: int, work: Callable[[ThreadWorld], T]) -> list[T | Exception]
         except Exception as error:
             return error
 
-    with ThreadPoolExecutor(size) as pool:
+    # what ranks switch on and off is the process's: threads may leave it as it was in between
+    with _flags_kept(), ThreadPoolExecutor(size) as pool:
         return list(pool.map(one, range(size)))
+
+
+@contextmanager
+def _flags_kept() -> Iterator[None]:
+    kernels = torch.backends.cuda
+    flash, memory = kernels.flash_sdp_enabled(), kernels.mem_efficient_sdp_enabled()
+    math, fast = kernels.math_sdp_enabled(), torch.backends.mha.get_fastpath_enabled()
+    fused: bool = torch.backends.mkldnn.enabled  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        kernels.enable_flash_sdp(flash)
+        kernels.enable_mem_efficient_sdp(memory)
+        kernels.enable_math_sdp(math)
+        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mkldnn.set_flags(_enabled=fused, _fp32_precision=None)
