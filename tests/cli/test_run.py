@@ -271,12 +271,19 @@ def test_recover_with_nothing_after_it_leaves_recovery_out(secateur: Type, recip
     assert body["pruned"]["accuracy"] is not None
 
 
+def _heed_interrupts() -> None:
+    """What a shell starts in the background ignores them, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_in_another_process(recipe: Path) -> None:
     """A real interrupt while a real process recovers, and the same command again."""
     command = [sys.executable, "-m", "secateur.cli", "run", str(recipe), "--no-baseline"]
     many = [*command, "--epochs", "60", "--checkpoint-every", "1"]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")}
-    with subprocess.Popen(many, env=env, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        many, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=_heed_interrupts
+    ) as process:
         deadline = time.monotonic() + 120
         while not list(Path("run/checkpoints").glob("*")):
             assert process.poll() is None and time.monotonic() < deadline
