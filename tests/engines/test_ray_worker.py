@@ -33,7 +33,8 @@ def test_lines_are_numbered_and_come_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ending", "code"), [("", 0), ("sys.exit()", 0), ("sys.exit(3)", 3), ("sys.exit('no')", 1)]
+    ("ending", "code"),
+    [("", 0), ("sys.exit()", 0), ("sys.exit(3)", 3), ("sys.exit('no')", 1), ("1 / 0", 1)],
 )
 def test_a_module_is_run_as_the_main_one(
     ending: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

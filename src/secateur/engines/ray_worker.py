@@ -10,6 +10,7 @@ import io
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -89,6 +90,9 @@ def run_module(call: Call) -> int:
         runpy.run_module(call.module, run_name="__main__", alter_sys=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except Exception:
+        traceback.print_exc()  # an error that the module leaves to Python, which does the same
+        return 1
     return 0
 
 
