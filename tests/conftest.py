@@ -29,7 +29,8 @@ if importlib.util.find_spec("jaxtyping") and importlib.util.find_spec("beartype"
     install_import_hook("secateur", CHECKER)
 
 # `torchvision_ops` makes torchvision importable on a CPU build of torch, for any test that asks
-sys.path[:0] = [str(Path(__file__).parent / folder) for folder in ("zoo", "graph", "select", "cut")]
+SHARED = ("zoo", "graph", "select", "cut", "engines")
+sys.path[:0] = [str(Path(__file__).parent / folder) for folder in SHARED]
 
 torch.set_num_threads(1)
 settings.register_profile(

@@ -10,16 +10,18 @@ import importlib
 import json
 import os
 import tempfile
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from secateur.cli.boundary import raised_by_us
 from secateur.cli.engine_settings import LAUNCHERS, RAY, SINGLE, Engines
 from secateur.core import errors
 from secateur.core.atomic import write_text
-from secateur.core.errors import EngineError
+from secateur.core.errors import EngineError, SecateurError
 from secateur.core.lookup import find
 from secateur.core.world import ALONE, World
 
@@ -119,6 +121,14 @@ def tell(error: BaseException, folder: Path) -> None:
     if isinstance(error, OSError):
         body["errno"], body["filename"] = error.errno, error.filename
     write_text(folder / OUTCOME, json.dumps(body))
+
+
+def tell_raised(error: Exception, folder: Path) -> None:
+    """As `tell`; a bug, which is no error of ours, is shown with its traceback besides."""
+    ours = isinstance(error, SecateurError | OSError)
+    if not ours and not (isinstance(error, ValueError) and raised_by_us(error.__traceback__)):
+        traceback.print_exception(error)
+    tell(error, folder)
 
 
 def _raise_told(folder: Path) -> None:

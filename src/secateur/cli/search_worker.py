@@ -7,13 +7,11 @@ same one; a worker that ends otherwise is replaced.
 from __future__ import annotations
 
 import sys
-import traceback
 import warnings
 from pathlib import Path
 
-from secateur.cli.boundary import FAILED, raised_by_us, show_warning
-from secateur.cli.engine import settings_in, tell
-from secateur.core.errors import SecateurError
+from secateur.cli.boundary import FAILED, show_warning
+from secateur.cli.engine import settings_in, tell_raised
 
 
 def main(folder: Path) -> int:
@@ -26,10 +24,7 @@ def main(folder: Path) -> int:
     except KeyboardInterrupt:
         return FAILED
     except Exception as error:
-        ours = isinstance(error, SecateurError | OSError)
-        if not ours and not (isinstance(error, ValueError) and raised_by_us(error.__traceback__)):
-            traceback.print_exc()
-        tell(error, folder)
+        tell_raised(error, folder)
     return 0
 
 

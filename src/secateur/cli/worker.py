@@ -7,13 +7,11 @@ rank that was left alone by another ends with code 1, and the engine may start a
 from __future__ import annotations
 
 import sys
-import traceback
 import warnings
 from pathlib import Path
 
-from secateur.cli.boundary import FAILED, raised_by_us, show_warning
-from secateur.cli.engine import OUTCOME, settings_in, tell
-from secateur.core.errors import SecateurError
+from secateur.cli.boundary import FAILED, show_warning
+from secateur.cli.engine import OUTCOME, settings_in, tell, tell_raised
 
 
 def main(folder: Path) -> int:
@@ -37,10 +35,7 @@ def main(folder: Path) -> int:
         tell(error, folder)
         return FAILED
     except Exception as error:
-        ours = isinstance(error, SecateurError | OSError)
-        if not ours and not (isinstance(error, ValueError) and raised_by_us(error.__traceback__)):
-            traceback.print_exc()
-        tell(error, folder)
+        tell_raised(error, folder)
     return 0
 
 

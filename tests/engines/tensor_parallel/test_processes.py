@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import seen_by_ranks
 
 PROGRAM = Path(__file__).parent / "program.py"
 EQUAL = 1e-12
@@ -16,23 +14,7 @@ EQUAL = 1e-12
 
 def _run(folder: Path, ranks: int) -> list[dict[str, Any]]:
     """What each rank of the program saw."""
-    command = [sys.executable, str(PROGRAM)]
-    running = [
-        subprocess.Popen(
-            [*command, str(rank), str(ranks), str(folder / "store"), str(folder / "out")],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(ranks)
-    ]
-    try:
-        said = [process.communicate(timeout=240)[0] for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    assert [process.returncode for process in running] == [0] * ranks, "\n".join(said)
-    return [json.loads((folder / f"out.{rank}").read_text("utf-8")) for rank in range(ranks)]
+    return seen_by_ranks(PROGRAM, folder, ranks, timeout_s=240)
 
 
 @pytest.fixture(scope="module")

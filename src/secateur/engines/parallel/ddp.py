@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 from warnings import catch_warnings, filterwarnings
@@ -21,8 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from secateur.core.copies import copied
 from secateur.core.world import World
-from secateur.engines.batch_norm import SharedBatchNorm, has_batch_norm
-from secateur.engines.draws import own_draws
+from secateur.engines.batch_norm import has_batch_norm
+from secateur.engines.by_rows import average_statistics_, computing_rows, summed
 from secateur.engines.gradients import average_
 from secateur.engines.kept_gradients import send_kept_
 from secateur.engines.process_group import ProcessGroup
@@ -67,19 +67,15 @@ class Ddp:
     @contextmanager
     def computing(self, objective: Objective, share: Share, moment: Moment) -> Iterator[Objective]:
         """The objective, through DistributedDataParallel where that stands already."""
-        with ExitStack() as stack:
-            stack.enter_context(self.world.meeting(f"step {moment.step + 1} of the training"))
-            stack.enter_context(own_draws(moment, rank=self.world.rank))
-            if self._norms and self.sync_batch_norm and share.split:
-                stack.enter_context(SharedBatchNorm(self.world))
+        synced = self._norms and self.sync_batch_norm
+        with computing_rows(self.world, share, moment, sync_batch_norm=synced):
             loss = self._loss
             self._sent = loss is not None
             if loss is None:
                 yield objective
                 return
-            if not moment.last:
-                stack.enter_context(loss.no_sync())
-            yield lambda model, batch: loss(batch)
+            with nullcontext() if moment.last else loss.no_sync():
+                yield lambda model, batch: loss(batch)
 
     def after_backward_(
         self, trained: nn.Module, objective: Objective, learnt: Iterable[nn.Parameter]
@@ -106,9 +102,7 @@ class Ddp:
 
     def total(self, loss: float, *, step: int) -> float:
         """The sum over the ranks, the same bits on each."""
-        whole = torch.tensor([loss], dtype=torch.float64)
-        self.world.sum_([whole], what=f"the loss of step {step + 1}")
-        return float(whole)
+        return summed(loss, self.world, step=step)
 
     def number(self, value: Tensor) -> float:
         """The number in it: gradients are the same on every rank."""
@@ -117,10 +111,7 @@ class Ddp:
     def settle_(self, trained: nn.Module) -> None:
         """Average the buffers that differ, those of batch norm."""
         if self._norms and not self.sync_batch_norm:
-            buffers = [buffer for buffer in trained.buffers() if buffer.is_floating_point()]
-            self.world.sum_(buffers, what="the statistics of batch norm")
-            for buffer in buffers:
-                buffer /= self.world.size
+            average_statistics_(trained, self.world)
 
     def after_cut_(self) -> None:
         """The next step finds out anew what has gradients."""

@@ -8,7 +8,7 @@ into the model that was given, which every rank has whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,8 +22,8 @@ from torch.nn.utils import parametrize
 from secateur.core.copies import copied
 from secateur.core.fingerprint import named_modules
 from secateur.core.world import World
-from secateur.engines.batch_norm import SharedBatchNorm, has_batch_norm
-from secateur.engines.draws import own_draws
+from secateur.engines.batch_norm import has_batch_norm
+from secateur.engines.by_rows import average_statistics_, computing_rows, summed
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.shard_files import DcpFiles
 from secateur.engines.shares import Share, Weighing, share_of
@@ -74,11 +74,8 @@ class Fsdp:
     @contextmanager
     def computing(self, objective: Objective, share: Share, moment: Moment) -> Iterator[Objective]:
         """The objective; gradients are sent with the last batch of a step only."""
-        with ExitStack() as stack:
-            stack.enter_context(self.world.meeting(f"step {moment.step + 1} of the training"))
-            stack.enter_context(own_draws(moment, rank=self.world.rank))
-            if self._norms and self.sync_batch_norm and share.split:
-                stack.enter_context(SharedBatchNorm(self.world))
+        synced = self._norms and self.sync_batch_norm
+        with computing_rows(self.world, share, moment, sync_batch_norm=synced):
             cast(FSDPModule, self._trained).set_requires_gradient_sync(moment.last)
             yield objective
 
@@ -89,9 +86,7 @@ class Fsdp:
 
     def total(self, loss: float, *, step: int) -> float:
         """The sum over the ranks, the same bits on each."""
-        whole = torch.tensor([loss], dtype=torch.float64)
-        self.world.sum_([whole], what=f"the loss of step {step + 1}")
-        return float(whole)
+        return summed(loss, self.world, step=step)
 
     def number(self, value: Tensor) -> float:
         """The norm of all parts together."""
@@ -103,10 +98,7 @@ class Fsdp:
             if isinstance(module, FSDPModule):
                 module.reshard()
         if self._norms and not self.sync_batch_norm:
-            buffers = [buffer for buffer in trained.buffers() if buffer.is_floating_point()]
-            self.world.sum_(buffers, what="the statistics of batch norm")
-            for buffer in buffers:
-                buffer /= self.world.size
+            average_statistics_(trained, self.world)
 
     def after_cut_(self) -> None:
         """Nothing is cut while it is sharded."""
