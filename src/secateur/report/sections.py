@@ -175,7 +175,10 @@ def widths_figure(widths: Sequence[Width]) -> Figure | None:
     if len(widths) < MANY_LAYERS:
         return None
     cut = sum(width.after < width.before for width in widths)
-    note = f"{cut} of {plural(len(widths), 'layer')} cut; a layer's name is under the pointer"
+    note = (
+        f"{cut} of {plural(len(widths), 'layer')} cut; square-root scale; a layer's name is under "
+        "the pointer"
+    )
     return Figure("From the first layer to the last", note, Markup(widths_chart(widths)))
 
 

@@ -1,7 +1,7 @@
 """Widths before and after: one column a layer, in the order in which layers run.
 
-The whole column is what the layer was, the filled part what is left. Heights grow with the square
-root of the width, so that narrow layers stay visible; the filled share of a column is exact.
+The whole column is what the layer was, the filled part what is left. Both heights grow with the
+square root of the width, so that narrow layers stay visible and the axis holds for both.
 """
 
 from __future__ import annotations
@@ -41,8 +41,7 @@ def widths_chart(widths: Sequence[Width]) -> str:
 
 
 def _column(width: Width, x: float, step: float, widest: int) -> str:
-    high = (BOTTOM - TOP) * (width.before / widest) ** 0.5
-    left = high * width.after / max(width.before, 1)
+    high, left = ((BOTTOM - TOP) * (n / widest) ** 0.5 for n in (width.before, width.after))
     gap = min(0.2 * step, 3.0)
     whole = element("rect", x=x, y=BOTTOM - high, width=step - gap, height=high, class_="track")
     kind = "pruned" if width.after < width.before else "dense"
