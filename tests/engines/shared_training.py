@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from secateur.train import (
     GroupLasso,
     TensorBatches,
     accuracy,
+    checkpoint,
     distilled,
     finetune,
     prune_while_training,
@@ -168,6 +170,40 @@ def refused(work: Callable[[], Any]) -> str:
     return ""
 
 
+def full_disk(make: Callable[[], Parallel], world: World, folder: Path) -> Found:
+    """The second checkpoint cannot be written by the last rank that writes any, and the first one's
+    part comes late: what each rank says after which step, and what is left."""
+    parallel, write, steps, count = make(), checkpoint.save_file, list[int](), iter(range(9))
+    failing = 0 if parallel.files is None else world.size - 1
+
+    def save_file(*args: Any) -> None:
+        if next(count) == 1:
+            if world.rank == failing:
+                raise OSError(28, "No space left on device")
+            time.sleep(0.1)
+        write(*args)
+
+    checkpoint.save_file = save_file
+    callbacks = Callbacks(on_step=lambda step, loss: steps.append(step))
+    try:
+        said = refused(
+            lambda: finetune(
+                net(),
+                data(),
+                settings=STEPS["adamw"],
+                loss_fn=nn.CrossEntropyLoss(),
+                callbacks=callbacks,
+                checkpoint_dir=folder,
+                parallel=parallel,
+            )
+        )
+    finally:
+        checkpoint.save_file = write
+    world.wait(what="the end of it")
+    left = sorted(path.name for path in folder.iterdir() if "checkpoint" in path.name)
+    return {"said": said, "steps": steps, "left": left}
+
+
 def everything(world: World, kinds: dict[str, Parallel], folder: Path) -> Found:
     """What this rank found."""
     found: Found = {}
@@ -181,6 +217,10 @@ def everything(world: World, kinds: dict[str, Parallel], folder: Path) -> Found:
         laid = net(masked=True).to(memory_format=torch.channels_last)
         train(make[name](), STEPS["plain"], model=laid, folder=folder / f"{name}-masked")
         train(make[name](), STEPS["adamw"], folder=at, stop=STOP)
+        found[f"{name} beside"] = train(
+            make[name](), STEPS["adamw"], folder=folder / f"{name}-beside"
+        )
+        found[f"{name} full disk"] = full_disk(make[name], world, folder / f"{name}-full")
     world.wait(what="the checkpoints")
     other = {"ddp": "fsdp", "fsdp": "ddp"}
     for name in kinds:

@@ -88,6 +88,28 @@ def test_one_process_goes_on_from_its_checkpoint(
     assert_same(found, alone["adamw"], first=6)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_checkpoints_written_beside_the_training_change_no_bit_of_it(
+    folder: Path, ranks: list[dict[str, Any]], kind: str
+) -> None:
+    for rank in ranks:
+        beside, without = rank[f"{kind} beside"], rank[f"{kind} adamw"]
+        assert beside["losses"] == without["losses"] and beside["weights"] == without["weights"]
+    left = sorted(path.name for path in (folder / f"{kind}-beside").iterdir())
+    assert left == ["checkpoint-00000004", "checkpoint-00000005", "log.jsonl"]
+
+
+@pytest.mark.parametrize(("kind", "failing"), [("ddp", 0), ("fsdp", 1)])
+def test_a_disk_that_is_full_on_one_rank_is_told_by_all_at_the_same_step(
+    ranks: list[dict[str, Any]], kind: str, failing: int
+) -> None:
+    first, second = (rank[f"{kind} full disk"] for rank in ranks)
+    assert first == second
+    assert "No space left on device" in first["said"]
+    assert kind == "ddp" or f"rank {failing} could not write its part" in first["said"]
+    assert first["steps"][-1] >= 5 and first["left"] == ["checkpoint-00000001"]
+
+
 def test_pruning_while_training_cuts_the_same(
     ranks: list[dict[str, Any]], alone: dict[str, Any]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -223,13 +224,21 @@ def killed_by_the_system(folder: Path, moment: str) -> None:
     if moment == "writing":
         write, count = checkpoint.save_file, iter(range(9))
 
-        def save_file(tensors: Any, path: Any) -> None:
-            write(tensors, path)
+        def save_file(*args: Any) -> None:
+            write(*args)
             if next(count) == 2:
                 end()
 
         checkpoint.save_file = save_file
-    run_network(folder, Callbacks(on_step=lambda s, loss: end() if s == 11 else None))
+
+    def on_step(step: int, loss: float) -> None:
+        if step == 11:
+            fifth = folder / "checkpoint-00000005"  # of step 9, written beside the training
+            while not fifth.exists():
+                time.sleep(0.01)
+            end()
+
+    run_network(folder, Callbacks(on_step=on_step))
 
 
 @pytest.mark.parametrize("moment", ["training", "writing"])

@@ -18,7 +18,7 @@ MEASURING = (
     "baseline",
 )
 """Settings that no stage of the pruned model depends on."""
-SHOWING = ("checkpoint_every", "progress")
+SHOWING = ("checkpoint_every", "async_checkpoints", "progress")
 """Settings of a training that change nothing about its numbers."""
 TOLD = 4
 

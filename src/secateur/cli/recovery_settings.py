@@ -25,6 +25,7 @@ RECOVERY = {
     "patience": "stop after so many epochs without a better metric",
     "steps_per_epoch": "shorten an epoch to so many steps",
     "checkpoint_every": "optimizer steps between checkpoints, besides one after each epoch",
+    "async_checkpoints": "train on while a checkpoint is written",
     "ema": "decay of an average of the weights to validate and to end with",
     "rewind_to": "skip so many epochs of the schedule and train the rest",
 }

@@ -1,7 +1,8 @@
 """Tensors of which every rank holds a part, in a folder that any number of ranks can read.
 
-Written and read by torch's distributed checkpoint in its Hugging Face format: safetensors with the
-place of every part in their headers, and never a pickle.
+The format is that of torch's distributed checkpoint for Hugging Face: safetensors with the place of
+every part in their headers, and never a pickle. Torch reads it. It does not write it here, because
+it would meet the other ranks while it does, and a checkpoint is written beside the training.
 """
 
 from __future__ import annotations
@@ -18,16 +19,19 @@ from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import (
     HuggingFaceStorageReader,
-    HuggingFaceStorageWriter,
 )
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
-from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor, empty
 
 from secateur.core.errors import StorageError
 from secateur.engines.process_group import ProcessGroup
+from secateur.engines.shards import parts_of
+from secateur.engines.training import FilePart, header
+
+NAME = "shard-{:05d}-model-00001-of-00001.safetensors"
+"""Of a rank's file, as torch has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +41,29 @@ class DcpFiles:
     world: ProcessGroup
     mesh: DeviceMesh
 
-    def lay_out(self, tensor: Tensor) -> Tensor:
+    def lay_out(self, name: str, tensor: Tensor, *, of_parameter: bool) -> Tensor:
         """A tensor that every rank has whole, as one of which each has its part."""
+        if not of_parameter:
+            return tensor
         return distribute_tensor(tensor, self.mesh, [Shard(0)], src_data_rank=None)
 
-    def is_sharded(self, tensor: Tensor) -> bool:
+    def is_sharded(self, name: str, tensor: Tensor) -> bool:
         """Whether a tensor is one of several ranks."""
         return isinstance(tensor, DTensor)
 
-    def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Write tensors, each rank those parts that it holds; whole ones once.
-
-        Raises: StorageError on every rank when one of them could not.
-        """
-        plain = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-        with self.world.meeting("the parts of a checkpoint"), _told(f"write its part of {folder}"):
-            save(
-                plain,
-                storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True),
-                process_group=self.world.group,
-            )
+    def parts(self, tensors: Mapping[str, Tensor]) -> list[FilePart]:
+        """One with what this rank holds; what every rank has whole is the first one's."""
+        lies = {
+            name: part
+            for name, part in parts_of(tensors, self.world).items()
+            if part.counted and (part.shard.own or not part.shard.weights)
+        }
+        own = {name: part.tensor for name, part in lies.items()}
+        starts = {name: part.shard.start for name, part in lies.items()}
+        return [FilePart(NAME.format(self.world.rank + 1), own, header(starts))]
 
     def read(self, folder: Path, sharded: Iterable[str]) -> dict[str, Tensor]:
-        """Inverse of `write`, by any number of ranks. Raises: StorageError."""
+        """See `ShardFiles`. Raises: StorageError."""
         wanted, found = set(sharded), dict[str, Tensor]()
         for name, size, dtype in _kinds(folder):
             if name in wanted:
@@ -87,7 +91,7 @@ def _told(what: str) -> Iterator[None]:
 
 
 def read_whole(folder: Path) -> dict[str, Tensor]:
-    """What `DcpFiles` wrote, put together in one process."""
+    """What ranks wrote by `DcpFiles`, put together in one process."""
     found = {name: torch.empty(size, dtype=dtype) for name, size, dtype in _kinds(folder)}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")

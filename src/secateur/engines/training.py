@@ -8,7 +8,8 @@ ranks, because they are made of reduced numbers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,21 +34,42 @@ class Moment:
     last: bool
 
 
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A safetensors file of one rank. name: of no other rank. tensors: ordinary ones, the memory
+    that lies here itself. header: what the file says of them."""
+
+    name: str
+    tensors: Mapping[str, Tensor]
+    header: Mapping[str, str]
+
+
+OFFSETS = "DCP_SHARDING_INFO"
+"""In a file's header, as torch's distributed checkpoint has it: where its tensors begin."""
+
+
+def header(starts: Mapping[str, Sequence[int]]) -> dict[str, str]:
+    """Of a file with parts of tensors. starts: the indices at which each begins in the whole."""
+    begins = {name: {"saved_offsets": list(start)} for name, start in starts.items()}
+    return {"format": "pt", "DCP_VERSION": "1.0", OFFSETS: json.dumps(begins)}
+
+
 @runtime_checkable
 class ShardFiles(Protocol):
     """How parameters that lie on several ranks are written down."""
 
-    def write(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
-        """Write tensors, each rank those parts that it holds, into a folder that all ranks see."""
+    def parts(self, tensors: Mapping[str, Tensor]) -> list[FilePart]:
+        """The files that this rank writes of a checkpoint. Every rank asks."""
 
     def read(self, folder: Path, sharded: Iterable[str]) -> dict[str, Tensor]:
-        """Inverse of `write`, by any number of ranks. sharded: the names of those to lay out."""
+        """What all ranks wrote, by any number of them. sharded: the names of those to lay out."""
 
-    def lay_out(self, tensor: Tensor) -> Tensor:
-        """A tensor that every rank has whole, as one of which each has its part."""
+    def lay_out(self, name: str, tensor: Tensor, *, of_parameter: bool) -> Tensor:
+        """What this rank holds of a tensor of a checkpoint that every rank has whole. name: its
+        path there. of_parameter: whether it is a parameter's value, average or momentum."""
 
-    def is_sharded(self, tensor: Tensor) -> bool:
-        """Whether a tensor is one of several ranks."""
+    def is_sharded(self, name: str, tensor: Tensor) -> bool:
+        """Whether a tensor of a checkpoint is one whose rows several ranks may share."""
 
 
 @runtime_checkable

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from secateur.core.atomic import replacing_folder
 from secateur.core.errors import TrainError
@@ -38,17 +41,60 @@ def save_checkpoint(folder: Path, tree: Any, *, number: int) -> Path:
     earlier checkpoints are then all still there.
     """
     body, tensors = pack(tree)
+    return write_checkpoint(folder, body, tensors, number=number)
+
+
+def write_checkpoint(
+    folder: Path, body: Any, tensors: Mapping[str, Tensor], *, number: int
+) -> Path:
+    """`save_checkpoint` of what `pack` has split. Raises: StorageError."""
     path = path_of(folder, number)
     with replacing_folder(path) as temporary:
-        (temporary / FILES[0]).write_text(json.dumps({"format": FORMAT, "tree": body}))
-        try:
-            save_file(tensors, temporary / FILES[1])
-        except SafetensorError as error:  # a full disk, told by the writer's own error class
-            raise OSError(str(error)) from error
-        manifest = {name: checksum(temporary / name) for name in FILES}
-        (temporary / MANIFEST).write_text(json.dumps(manifest))
+        write_state(temporary, body)
+        write_tensors(temporary / TENSORS, tensors)
+        write_manifest(temporary, {name: checksum(temporary / name) for name in FILES})
+    flush(folder)
     drop_old(folder, newest=path)
     return path
+
+
+def write_state(folder: Path, body: Any) -> str:
+    """Write what a checkpoint holds beside its tensors; the file's name."""
+    _write_json(folder / STATE, {"format": FORMAT, "tree": body})
+    return STATE
+
+
+def write_manifest(folder: Path, sums: Mapping[str, Any]) -> None:
+    """Write the sizes and checksums of a checkpoint's files, all that it needs to be whole."""
+    _write_json(folder / MANIFEST, sums)
+    flush(folder)
+
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file to the disk. Raises: OSError."""
+    try:
+        save_file(dict(tensors), path, None if header is None else dict(header))
+    except SafetensorError as error:  # a full disk, told by the writer's own error class
+        raise OSError(str(error)) from error
+    flush(path)
+
+
+def flush(path: Path) -> None:
+    """See that a file, or the entries of a folder, are on the disk and not only on their way."""
+    if os.name == "nt" and path.is_dir():
+        return  # Windows flushes no folders
+    handle = os.open(path, os.O_RDWR if path.is_file() else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value), encoding="utf-8")
+    flush(path)
 
 
 def path_of(folder: Path, number: int) -> Path:
@@ -138,5 +184,10 @@ def drop_old(folder: Path, *, newest: Path) -> None:
     for path in _checkpoints(folder):
         if path in later or path not in kept:
             shutil.rmtree(path, ignore_errors=True)
+    drop_leftovers(folder)
+
+
+def drop_leftovers(folder: Path) -> None:
+    """Remove what a killed run left half-written."""
     for leftover in folder.glob(".checkpoint-*"):
         shutil.rmtree(leftover, ignore_errors=True)

@@ -43,7 +43,7 @@ from secateur.train.together import check_together, weighing_of
 @dataclass(frozen=True, slots=True)
 class Callbacks:
     """Called while training: `on_step(step, loss)` after every optimizer step, counted from 1,
-    `on_epoch(row)` after every epoch, when its checkpoint is written."""
+    `on_epoch(row)` after every epoch, when its checkpoint is held for writing."""
 
     on_step: Callable[[int, float], None] | None = None
     on_epoch: Callable[[EpochRow], None] | None = None
@@ -113,7 +113,7 @@ def _finished(run: Run, model: nn.Module, callbacks: Callbacks) -> TrainLog:
     stepper = run.stepper
     settings, training, parallel = stepper.settings, stepper.training, stepper.parallel
     try:
-        with seeded(settings.seed), modes_kept(training.model):
+        with seeded(settings.seed), modes_kept(training.model), run.writer:
             resumed_at = _trained(run, callbacks)
     finally:
         parallel.end_()

@@ -13,7 +13,8 @@ Stop = Literal["epochs", "patience"]
 @dataclass(frozen=True, slots=True)
 class EpochRow:
     """epoch: from 1. step: optimizer steps so far. loss: mean training loss of the epoch.
-    metric: of the validation, None without one. lr: of the epoch's last step, first group."""
+    metric: of the validation, None without one. lr: of the epoch's last step, first group.
+    saving_s: for which the training stood still for checkpoints since the row before."""
 
     epoch: int
     step: int
@@ -21,6 +22,7 @@ class EpochRow:
     metric: float | None
     lr: float
     seconds: float = field(compare=False)
+    saving_s: float = field(compare=False, default=0.0)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

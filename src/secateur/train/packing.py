@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from secateur.core.errors import TrainError
+from secateur.train.staging import copies
 
 MARKS = ("$tensor", "$tuple", "$items")
 
@@ -23,6 +23,7 @@ def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
 
     Raises: TrainError for a value that is neither plain nor a tensor.
 
+    >>> import torch
     >>> body, tensors = pack({"step": 3, "betas": (0.9, 0.99), "state": {0: torch.ones(2)}})
     >>> body["betas"], sorted(tensors)
     ({'$tuple': [0.9, 0.99]}, ['state/0'])
@@ -30,7 +31,7 @@ def pack(tree: Any) -> tuple[Any, dict[str, Tensor]]:
     [1.0, 1.0]
     """
     body, tensors = refer(tree)
-    return body, {key: _alone(tensor) for key, tensor in tensors.items()}
+    return body, copies(tensors)
 
 
 def refer(tree: Any) -> tuple[Any, dict[str, Tensor]]:
@@ -84,8 +85,3 @@ def _encode_mapping(value: Mapping[Any, Any], place: str, tensors: dict[str, Ten
 
 def _under(place: str, key: object) -> str:
     return f"{place}/{key}" if place else str(key)
-
-
-def _alone(tensor: Tensor) -> Tensor:
-    """A copy that owns all of its memory and nothing more, as safetensors demands."""
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,15 @@ from secateur.train.identity import Identity
 from secateur.train.learnt import learnt_state, load_learnt_
 from secateur.train.log import EpochRow, Stop, to_jsonl
 from secateur.train.random_state import RandomState, capture, restore
-from secateur.train.shared_checkpoint import latest, save
+from secateur.train.shared_checkpoint import Shelf, latest
 from secateur.train.snapshot import not_finite, restore_, snapshot, tensors_of
+from secateur.train.staging import Staging
 from secateur.train.step import NotFinite, Stepper, finite, load_optimizer_, optimizer_state
+from secateur.train.writer import Writer
 
 Validate = Callable[[nn.Module], float]
+LENT = ("best/weights/", "random/")
+"""Tensors of a checkpoint that nobody writes into: better weights and later states are new ones."""
 
 
 @dataclass(slots=True)
@@ -72,7 +77,10 @@ class Best:
 
 @dataclass(slots=True)
 class Run:
-    """The changing part of a run; `stepper` knows the model, the optimizer and the settings."""
+    """The changing part of a run; `stepper` knows the model, the optimizer and the settings.
+
+    saving_s: for which the training stood still for checkpoints since the last row.
+    """
 
     stepper: Stepper
     data: Iterable[Any]
@@ -86,6 +94,14 @@ class Run:
     saved: int = 0
     epoch_start: RandomState = field(default_factory=dict)
     now: RandomState = field(default_factory=dict)
+    saving_s: float = 0.0
+    writer: Writer = field(init=False)
+    _staging: Staging | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        beside = self.stepper.settings.async_checkpoints
+        self.writer = Writer(self.stepper.parallel.world, beside)
+        self._staging = Staging() if beside else None
 
     def resume_(self) -> int | None:
         """Take up the newest whole checkpoint; its step, None when there is none.
@@ -132,6 +148,7 @@ class Run:
             loss = self.stepper.take_step_(group, step=position.step)
             position.samples += sum(samples_in(batch) for batch in group)
             position.count_(batches=len(group), loss=loss, seconds=time.monotonic() - started)
+            self.writer.look_()
             self._after_step_()
             if settings.checkpoint_every and position.step % settings.checkpoint_every == 0:
                 position.labels = labels_digest(group[-1])
@@ -205,7 +222,9 @@ class Run:
                 metric=metric,
                 lr=self.stepper.lr,
                 seconds=time.monotonic() - started,
+                saving_s=self.saving_s,
             )
+            self.saving_s = 0.0
             self.rows.append(row)
             self._keep_best_(row)
         self.position = Position(
@@ -238,10 +257,21 @@ class Run:
         return "patience" if settings.patience and self.best.since >= settings.patience else None
 
     def _save(self) -> None:
+        """Hold everything still, and write it: beside the training, unless the settings say no."""
         if self.folder is None:
             return
+        begun = time.monotonic()
+        self.writer.finish_()
         self.saved += 1
-        tree = {
+        tell = partial(write_text, self.folder / "log.jsonl", to_jsonl(self.rows))
+        shelf = Shelf(self.folder, self.stepper.parallel, self._staging)
+        write = shelf.held(self._tree(), number=self.saved, lent=LENT, then=tell)
+        self.writer.begin_(write)
+        self.saving_s += time.monotonic() - begun
+
+    def _tree(self) -> dict[str, Any]:
+        """All that a run is taken up from."""
+        return {
             "identity": self.identity.tree(),
             "companions": [companion.state() for companion in self.stepper.companions],
             "objective": learnt_state(self.stepper.objective),
@@ -255,9 +285,6 @@ class Run:
             "saved": self.saved,
             "random": {"epoch_start": self.epoch_start, "now": capture(self.data)},
         }
-        save(self.folder, tree, number=self.saved, parallel=self.stepper.parallel)
-        if self.stepper.parallel.world.rank == 0:
-            write_text(self.folder / "log.jsonl", to_jsonl(self.rows))
 
 
 def length(data: object) -> int | None:

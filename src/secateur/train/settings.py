@@ -11,7 +11,7 @@ from secateur.train.schedules import SCHEDULES
 OPTIMIZERS = ("sgd", "adamw")
 PRECISIONS = ("float32", "bfloat16", "float16")
 # Fields that change nothing about the numbers, so a resumed run may change them.
-HARMLESS = ("checkpoint_every", "progress", "device")
+HARMLESS = ("checkpoint_every", "async_checkpoints", "progress", "device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class FinetuneSettings:
     the metric rising by more than `min_improvement`. restore_best: end with the weights of the
     best epoch. steps_per_epoch: needed when the data has no length, else it shortens an epoch.
     checkpoint_every: optimizer steps between checkpoints, besides the one after each epoch.
+    async_checkpoints: the training goes on while a checkpoint is written; it is copied into main
+    memory first, which takes as much of that as the checkpoint has.
     ema: decay of an average of the weights to validate and to end with, see `Ema`. rewind_to: skip
     so many epochs of the schedule and train the rest: learning-rate rewinding, see `rewound`.
     seed: for torch inside the run, None to use the caller's generators. device: where to train,
@@ -46,6 +48,7 @@ class FinetuneSettings:
     restore_best: bool = True
     steps_per_epoch: int | None = None
     checkpoint_every: int | None = None
+    async_checkpoints: bool = True
     ema: float | None = None
     rewind_to: int = 0
     seed: int | None = 0

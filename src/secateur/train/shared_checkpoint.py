@@ -1,16 +1,15 @@
-"""Checkpoints of a training that several ranks share: one folder, in which each writes its part.
+"""Checkpoints of a training that several ranks may share: what is held for writing, and the newest.
 
-Where every rank holds everything, rank 0 writes what a single process writes. Where parameters are
-sharded, every rank writes safetensors of what it holds, and any number of ranks reads them. Either
-way the folder appears by one rename, with the size and checksum of every file in its manifest.
+One folder, in which each rank writes its part (see `checkpoint_writes`), and which any number of
+ranks reads. It appears by one rename, with the size and checksum of every file in its manifest.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
 import tempfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +18,65 @@ from torch import Tensor
 
 from secateur.core.errors import StorageError
 from secateur.core.world import World
-from secateur.engines.training import Parallel, ShardFiles
+from secateur.engines.training import FilePart, Parallel
 from secateur.train.checkpoint import (
-    FORMAT,
-    MANIFEST,
-    STATE,
     TENSORS,
-    checksum,
-    drop_old,
+    drop_leftovers,
     newest_whole,
     path_of,
     read_state,
-    save_checkpoint,
 )
+from secateur.train.checkpoint_writes import SHARDED, PartsWrite, WholeWrite
 from secateur.train.packing import refer, unpack
+from secateur.train.staging import Staging, copies
+from secateur.train.writer import Write
 
-SHARDED = "sharded.json"
-"""Which of the tensors are sharded; a checkpoint without it is one of a single process."""
 
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Where checkpoints go. staging: None where the tensors are copied for each checkpoint anew."""
 
-def save(folder: Path, tree: Any, *, number: int, parallel: Parallel) -> None:
-    """Write `tree` as checkpoint `number`. Raises: StorageError, TrainError, EngineError."""
-    if parallel.files is not None:
-        _save_parts(folder, tree, number, parallel.files, parallel.world)
-    elif parallel.world.rank == 0:
-        save_checkpoint(folder, tree, number=number)
+    folder: Path
+    parallel: Parallel
+    staging: Staging | None = None
+
+    def held(
+        self,
+        tree: Any,
+        *,
+        number: int,
+        lent: tuple[str, ...] = (),
+        then: Callable[[], object] = lambda: None,
+    ) -> Write:
+        """`tree` as it is now, to be written as checkpoint `number`; whoever trains may go on.
+
+        Every rank calls it, when no write is under way. lent: see `Staging`. then: what rank 0
+        does when the checkpoint is there.
+        Raises: TrainError for what cannot be written down, StorageError, EngineError.
+        """
+        parallel, (body, tensors) = self.parallel, refer(tree)
+        rank, files = parallel.world.rank, parallel.files
+        if files is None:
+            own = self._still(tensors, lent) if rank == 0 else {}
+            return WholeWrite(self.folder, number, body, own, rank, then)
+        sharded = [name for name, tensor in tensors.items() if files.is_sharded(name, tensor)]
+        parts = self._still_parts(files.parts(tensors), lent)
+        temporary = _begun(self.folder, path_of(self.folder, number), parallel.world)
+        return PartsWrite(
+            self.folder, number, temporary, body, sharded, parts, parallel.world, then
+        )
+
+    def _still(self, tensors: Mapping[str, Tensor], lent: tuple[str, ...]) -> dict[str, Tensor]:
+        return copies(tensors) if self.staging is None else self.staging.hold(tensors, lent=lent)
+
+    def _still_parts(self, parts: Sequence[FilePart], lent: tuple[str, ...]) -> list[FilePart]:
+        """All at once, because the buffers are filled once for a checkpoint."""
+        flat = {f"{p.name}/{name}": tensor for p in parts for name, tensor in p.tensors.items()}
+        still = self._still(flat, tuple(f"{p.name}/{begin}" for p in parts for begin in lent))
+        return [
+            replace(p, tensors={name: still[f"{p.name}/{name}"] for name in p.tensors})
+            for p in parts
+        ]
 
 
 def latest(folder: Path, parallel: Parallel, *, parameters: Collection[str]) -> Any | None:
@@ -55,6 +88,8 @@ def latest(folder: Path, parallel: Parallel, *, parameters: Collection[str]) -> 
     """
     world, files = parallel.world, parallel.files
     path = newest_whole(folder) if world.rank == 0 else None
+    if world.rank == 0:
+        drop_leftovers(folder)
     name = world.first(None if path is None else path.name, what="the newest checkpoint")
     if name is None:
         return None
@@ -65,10 +100,9 @@ def latest(folder: Path, parallel: Parallel, *, parameters: Collection[str]) -> 
     else:
         tensors = load_file(path / TENSORS)
         if files is not None:
-            tensors = {
-                key: files.lay_out(tensor) if _is_of_parameter(key, tensor, parameters) else tensor
-                for key, tensor in tensors.items()
-            }
+            for key, tensor in tensors.items():
+                own = _is_of_parameter(key, tensor, parameters)
+                tensors[key] = files.lay_out(key, tensor, of_parameter=own)
     return unpack(read_state(path), tensors)
 
 
@@ -85,38 +119,20 @@ def _is_of_parameter(key: str, tensor: Tensor, parameters: Collection[str]) -> b
     return kept or key.rpartition("/")[2] in parameters
 
 
-def _save_parts(folder: Path, tree: Any, number: int, files: ShardFiles, world: World) -> None:
-    body, tensors = refer(tree)
-    temporary = _begun(folder, path_of(folder, number), world)
-    files.write(temporary, tensors)
-    if world.rank == 0:
-        sharded = [name for name, tensor in tensors.items() if files.is_sharded(tensor)]
-        (temporary / SHARDED).write_text(json.dumps(sharded))
-        (temporary / STATE).write_text(json.dumps({"format": FORMAT, "tree": body}))
-    world.wait(what="the parts of a checkpoint")
-    names = sorted(path.name for path in temporary.iterdir())
-    own = {name: checksum(temporary / name) for name in names[world.rank :: world.size]}
-    manifests = world.gather(own, what="the checksums of a checkpoint")
-    if world.rank == 0:
-        manifest = {name: sums for part in manifests for name, sums in part.items()}
-        (temporary / MANIFEST).write_text(json.dumps(manifest))
-        temporary.rename(path_of(folder, number))
-        drop_old(folder, newest=path_of(folder, number))
-    world.wait(what="a checkpoint")
-
-
 def _begun(folder: Path, path: Path, world: World) -> Path:
-    """The folder that becomes `path`, made by rank 0. Raises: StorageError."""
-    name = ""
+    """The folder that becomes `path`, made by rank 0. Raises: StorageError on every rank."""
+    name, refused = "", ""
     if world.rank == 0:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            shutil.rmtree(path, ignore_errors=True)
             name = tempfile.mkdtemp(prefix=f".{path.name}.", dir=folder)
             Path(name).chmod(0o755)
         except OSError as error:
-            raise StorageError(
+            refused = (
                 f"could not write {path}: {error.strerror or error}; free some space or choose "
                 "another place, then run the same command again"
-            ) from error
-    return Path(world.first(name, what="where a checkpoint is written"))
+            )
+    name, refused = world.first([name, refused], what="where a checkpoint is written")
+    if refused:
+        raise StorageError(refused)
+    return Path(name)
