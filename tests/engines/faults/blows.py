@@ -1,10 +1,11 @@
 """Strikes a rank at a chosen moment of a stage, from within: nobody else knows where it is.
 
 Without FAULT_STAGE and FAULT_RECORD in the environment nothing happens. A thread looks a thousand
-times a second at what the main thread is in. FAULT_RECORD names a folder to write into, at the
-end, how long each stage took. FAULT_STAGE, FAULT_RANK, FAULT_AFTER_S and FAULT_SIGNAL say when
-which signal strikes: once the rank has spent so long in the stage, and is in it. FAULT_MARK is a
-file that is made then; where it is there already nothing strikes any more.
+times a second at what all threads are in: checkpoints are written beside the training. FAULT_RECORD
+names a folder to write into, at the end, how long each stage took. FAULT_STAGE, FAULT_RANK,
+FAULT_AFTER_S and FAULT_SIGNAL say when which signal strikes: once the rank has spent so long in the
+stage, and is in it. FAULT_MARK is a file that is made then; where it is there already nothing
+strikes any more.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ STAGES = {
     "saving": (
         "secateur/core/atomic.py",
         "secateur/train/checkpoint.py",
+        "secateur/train/checkpoint_writes.py",
         "secateur/engines/shard_files.py",
     ),
 }
@@ -46,11 +48,10 @@ def stages_of(frame: FrameType | None) -> set[str]:
 
 def watch(spent: dict[str, float]) -> None:
     """Add up the time in each stage, and strike when it is time."""
-    main, last = threading.main_thread().ident, time.perf_counter()
-    assert main is not None
+    last = time.perf_counter()
     while True:
         time.sleep(EVERY_S)
-        stages = stages_of(sys._current_frames().get(main))
+        stages = set[str]().union(*map(stages_of, sys._current_frames().values()))
         now = time.perf_counter()
         for stage in stages:
             spent[stage] += now - last

@@ -79,6 +79,7 @@ stages:
   - recover: {{epochs: 4, steps_per_epoch: {steps}, lr: 0.05, checkpoint_every: 2}}
 """
 RANKS = 2
+DURATIONS = ("seconds", "saving_s")
 TORCHRUN = "engine: torchrun\nnproc: 2\n"
 
 
@@ -276,7 +277,7 @@ def tensors_that_differ(one: Path, other: Path, name: str) -> list[str]:
 def curve(path: Path) -> list[dict[str, float]]:
     """What a log says of each epoch, without how long it took."""
     lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    return [{key: line[key] for key in line if key != "seconds"} for line in lines]
+    return [{key: line[key] for key in line if key not in DURATIONS} for line in lines]
 
 
 COMPARED: dict[str, Callable[[Path, Path], bool]] = {
