@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from programs import seen_by_ranks
+from rank_programs import seen_by_ranks
 
 PROGRAM = Path(__file__).parent / "sharded_program.py"
 WAYS = ("global", "layer", "by name", "threshold", "squares")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from secateur.core.dims import Axis, Concat, Dim, axes_of, kept_indices, new_size
+from secateur.core.dims import Axis, axes_of, kept_indices, new_size
 from secateur.core.expressions import Binary, Expression, Field, Size, evaluate
 from secateur.core.fingerprint import distinct, named_modules
 from secateur.core.graph import Graph
@@ -31,7 +31,8 @@ from secateur.graph.call import OpCall, dims_of, set_dims
 from secateur.graph.dispatch import Recorder, Recording
 from secateur.graph.sized_ints import Ledger, LiveSize
 from secateur.graph.snapshot import evaluate_, leaves_of, restored, swap_in
-from secateur.graph.types import Atom, Dims, Product, concat, fresh_all, leading, parts_of, resolve
+from secateur.graph.thaw import Thawing
+from secateur.graph.types import Atom, Dims, Product, fresh_all, leading
 
 _RENORMALISING = frozenset(
     "native_layer_norm _fused_rms_norm native_group_norm mean var std var_mean std_mean _softmax "
@@ -77,41 +78,20 @@ def run_emulated(reference: nn.Module, plan: Plan, graph: Graph, inputs: Any) ->
     return out
 
 
-class _Types:
+class _Types(Thawing):
     """Between the graph's frozen dimensions and the live ones of this run, and what is kept."""
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
+        super().__init__()
         self.keep, self.counts = plan.kept_units(), plan.counts()
         self.fields = {**graph.fields, **{c.field: c.after for c in plan.changes}}
-        self._atoms: dict[Axis, Atom] = {}
-        self._axes: dict[Atom, Axis] = {}
 
-    def thawed(self, dims: Sequence[Dim]) -> Dims:
-        """Live types, one atom for each axis of the graph."""
-        return tuple(self._product(dim) for dim in dims)
-
-    def _product(self, dim: Dim) -> Product:
-        out: list[Atom] = []
-        for factor in dim:
-            if isinstance(factor, Concat):
-                out += concat([self._product(part) for part in factor.parts])
-                continue
-            out.append(self._atoms.setdefault(factor, Atom(factor.size)))
-        return tuple(out)
-
-    def dim(self, product: Product) -> Dim:
-        """The frozen form of a live dimension; atoms of this run alone are axes of their own."""
-        return tuple(self._factor(atom) for atom in resolve(product))
-
-    def _factor(self, atom: Atom) -> Axis | Concat:
-        if atom.parts is not None:
-            return Concat(tuple(self.dim(part) for part in parts_of(atom)))
-        if atom not in self._axes:
+    def axis(self, atom: Atom) -> Axis:
+        """Also while the run goes on."""
+        if atom not in self.axes:
             # a rule may have bound an atom of the graph to a fresh one of the same size
-            roots = {axis: resolve((known,)) for axis, known in self._atoms.items()}
-            self._axes |= {root[0]: axis for axis, root in roots.items() if len(root) == 1}
-        # negative numbers are no axis of the graph
-        return self._axes.setdefault(atom, Axis(-1 - len(self._axes), atom.size))
+            self.axes |= {root: axis for axis, root in self.roots().items()}
+        return super().axis(atom)
 
     def kept(self, product: Product) -> Tensor | None:
         """Kept indices of a live dimension; None where all are kept."""

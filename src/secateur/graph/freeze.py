@@ -29,7 +29,24 @@ _TINY = 4
 """A factor with fewer units than this is part of a model's design, not of its width."""
 
 
-class Freezer:
+class Freezing:
+    """Makes values of live types; which axis an atom is, is said by those that are made of this."""
+
+    def axis(self, atom: Atom) -> Axis:
+        """The axis of an atom that is no concatenation."""
+        raise NotImplementedError
+
+    def dim(self, product: Product) -> Dim:
+        """The frozen form of a product."""
+        return tuple(self._factor(atom) for atom in resolve(product))
+
+    def _factor(self, atom: Atom) -> Factor:
+        if atom.parts is not None:
+            return Concat(tuple(self.dim(part) for part in parts_of(atom)))
+        return self.axis(atom)
+
+
+class Freezer(Freezing):
     """Numbers free atoms as axes, in the order in which they are first asked for.
 
     values: what a trace's live values became, by `id`; the trace holds them.
@@ -42,11 +59,11 @@ class Freezer:
         self._tensors: dict[Dims, tuple[Dim, ...]] = {}
 
     def dim(self, product: Product) -> Dim:
-        """The frozen form of a product."""
+        """The frozen form of a product, made once."""
         product = resolve(product)
         known = self._dims.get(product)
         if known is None:
-            known = self._dims[product] = tuple(self._factor(atom) for atom in product)
+            known = self._dims[product] = super().dim(product)
         return known
 
     def dims(self, products: Dims) -> tuple[Dim, ...]:
@@ -56,9 +73,8 @@ class Freezer:
             known = self._tensors[products] = tuple(self.dim(product) for product in products)
         return known
 
-    def _factor(self, atom: Atom) -> Factor:
-        if atom.parts is not None:
-            return Concat(tuple(self.dim(part) for part in parts_of(atom)))
+    def axis(self, atom: Atom) -> Axis:
+        """The next number, for an atom that is asked for the first time."""
         axis = self.axes.get(atom)
         if axis is None:
             axis = self.axes[atom] = Axis(len(self.axes), atom.size)

@@ -32,11 +32,11 @@ from secateur.core.plan import Plan, Scores
 from secateur.cost.counted import CostModel
 from secateur.cut import cut
 from secateur.oneshot import reconstruct_
-from secateur.select._knapsack_path import Stairs, stairs_of
 from secateur.select.conflict import explain_conflict
 from secateur.select.constraints import Constraints
 from secateur.select.plan import assemble
 from secateur.select.problem import Problem, make_problem
+from secateur.select.stairs import Stairs, stairs_of
 from secateur.train.evaluate import mean_loss
 from secateur.train.objective import LossFn
 

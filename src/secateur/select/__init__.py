@@ -10,5 +10,5 @@ found, listed and tested by its name.
 
 NOT_EXTENSIONS = frozenset(
     "alignment bundles conflict constraints counts depth fields give_back matching normalise "
-    "notes plan problem relations repeats search sharding shares ties".split()
+    "notes plan problem relations repeats search sharding shares stairs ties".split()
 )

@@ -1,10 +1,9 @@
 """The order in which groups give up units: always where the loss for what is saved is smallest.
 
-A group goes down a flight of stairs, one stop of counts after another; groups whose sizes are tied
-go down one flight together. What a step saves depends on where the other groups stand, so it is
-asked of the cost model again whenever it might be the next to be taken. The path goes from the
-whole model to the smallest and does not depend on how much one limit allows, so that a smaller
-budget only goes further on it.
+Groups go down their flights of stairs, see `stairs`. What a step saves depends on where the other
+groups stand, so it is asked of the cost model again whenever it might be the next to be taken. The
+path goes from the whole model to the smallest and does not depend on how much one limit allows, so
+that a smaller budget only goes further on it.
 """
 
 from __future__ import annotations
@@ -12,40 +11,24 @@ from __future__ import annotations
 import heapq
 import math
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 
 from secateur.core.budget import Limit
 from secateur.core.dims import Counts
-from secateur.select.bundles import Bundle
+from secateur.select.stairs import Float64Array, Stairs
 
 if TYPE_CHECKING:
     from secateur.select.problem import Problem
 
-Float64Array = NDArray[np.float64]
-
-STOPS = 32
-"""Counts of one group that are looked at; of more, multiples of eight before others."""
 AHEAD = (1, 2, 4, 8, 16)
 """How many stops at once a step may take, where a device's time moves in leaps."""
 REFRESH = 64
 """After so many steps every group's next one is looked at anew."""
 ROUNDING = 1e-9
-
-
-@dataclass(frozen=True)
-class Stairs:
-    """counts: of the axes that move together, from all units on; loss: at each stop, from zero on;
-    removed: units gone at each stop, of all groups."""
-
-    counts: tuple[Mapping[int, int], ...]
-    loss: tuple[float, ...]
-    removed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -68,62 +51,6 @@ class Path:
         for index, stop in self.steps[:taken]:
             stops[index] = stop
         return stops
-
-
-def stairs_of(problem: Problem) -> tuple[Stairs, ...]:
-    """One flight for each bundle, and one for all bundles that a size relation ties."""
-    together: dict[object, list[Bundle]] = {}
-    for number, bundle in enumerate(problem.bundles):
-        axis = bundle.groups[0].axis.index
-        tied = next((k for k, axes in enumerate(problem.tied) if axis in axes), None)
-        together.setdefault(("alone", number) if tied is None else tied, []).append(bundle)
-    lost = {id: _lost(values) for id, values in problem.ranked.items()}
-    return tuple(_stairs(problem, bundles, lost) for bundles in together.values())
-
-
-def _lost(values_U: Tensor) -> Float64Array:
-    """What is lost with the first n units, n from none to all; the lowest scores go first."""
-    ordered = np.sort(values_U.numpy().astype(np.float64))
-    return np.concatenate([[0.0], np.cumsum(ordered)])
-
-
-def _stairs(
-    problem: Problem, bundles: Sequence[Bundle], lost: Mapping[str, Float64Array]
-) -> Stairs:
-    if len(bundles) == 1:
-        stops = [{bundles[0]: count} for count in _thinned(bundles[0])]
-    else:
-        stops = _tied_stops(problem, bundles)
-    counts, loss, removed = [], [], []
-    for stop in stops:
-        pairs = [(group, count) for bundle, count in stop.items() for group in bundle.groups]
-        counts.append({group.axis.index: count for group, count in pairs})
-        loss.append(sum(float(lost[group.id][group.size - count]) for group, count in pairs))
-        removed.append(sum(group.size - count for group, count in pairs))
-    return Stairs(tuple(counts), tuple(loss), tuple(removed))
-
-
-def _tied_stops(problem: Problem, bundles: Sequence[Bundle]) -> list[dict[Bundle, int]]:
-    """What the relations make of equal shares of the tied bundles, from all units on."""
-    stops: list[dict[Bundle, int]] = []
-    for k in range(STOPS):
-        wanted = {b: b.at_least(math.ceil((1.0 - k / STOPS) * b.size)) for b in bundles}
-        axes = {g.axis.index: count for b, count in wanted.items() for g in b.groups}
-        solved = problem.possible({**problem.whole, **axes})
-        stop = {b: solved[b.groups[0].axis.index] for b in bundles}
-        if not stops or all(stop[b] <= count for b, count in stops[-1].items()):
-            stops.append(stop)
-    return [one for k, one in enumerate(stops) if k == 0 or one != stops[k - 1]]
-
-
-def _thinned(bundle: Bundle) -> list[int]:
-    """Counts to stop at, descending: all that are allowed, or about `STOPS` of them."""
-    allowed = [count for count in bundle.allowed if count >= bundle.asked] or [bundle.allowed[-1]]
-    if len(allowed) > STOPS:
-        every = next(n for n in (2, 4, 8, 16, 32, 64, 128, 2**30) if bundle.size // n <= STOPS)
-        few = {count for count in allowed if count % every == 0}
-        allowed = sorted(few | {allowed[0], allowed[-1]})
-    return allowed[::-1]
 
 
 def descend(

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from secateur.core.budget import Budget
-from secateur.select._knapsack_path import Path, Stairs, descend, stairs_of
+from secateur.select._knapsack_path import Path, descend
 from secateur.select.global_ import ladder as threshold
+from secateur.select.stairs import Stairs, stairs_of
 
 if TYPE_CHECKING:
     from secateur.select.problem import Problem
