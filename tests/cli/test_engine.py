@@ -160,6 +160,8 @@ def test_ranks_join_and_do_not_start_others(monkeypatch: pytest.MonkeyPatch) -> 
         ({"engine": "mpi"}, "torchrun"),
         ({"engine": "torchrun", "parallel": "dpp"}, "ddp"),
         ({"nproc": 2}, "engine: torchrun"),
+        ({"engine": "torchrun", "nproc": 4, "parallel": "dp=2,tp=4"}, "make the product"),
+        ({"engine": "torchrun", "parallel": "dp=2,fsdp=2"}, "fsdp=4"),
         ({"engine": "torchrun", "nproc": 0}, "at least 1"),
     ],
 )

@@ -24,6 +24,7 @@ from secateur.core.atomic import write_text
 from secateur.core.errors import EngineError, SecateurError
 from secateur.core.lookup import find
 from secateur.core.world import ALONE, World
+from secateur.engines.kinds import parse_kind
 
 SETTINGS, OUTCOME = "settings.json", "outcome.json"
 WORKER = "secateur.cli.worker"
@@ -64,6 +65,7 @@ def launch(settings: Any) -> None:
     """
     launcher = find(LAUNCHERS, settings.engine, kind="engine")
     nproc, restarts = settings.nproc or default_count(settings), settings.processes.restarts
+    parse_kind(settings.parallel, ranks=nproc)  # before anything is started
     gpu, address = needs_gpu(settings), settings.address
     near = settings.out if settings.engine == RAY else None
     with handed_over(settings, near=near) as folder:

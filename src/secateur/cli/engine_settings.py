@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from secateur.cli.flags import flag, section
-from secateur.core.lookup import find, names
+from secateur.core.lookup import names
+from secateur.engines.kinds import parse_kind
 
 SINGLE, RAY = "single", "ray"
 LAUNCHERS = "secateur.engines.launchers"
-PARALLEL = "secateur.engines.parallel"
 ADDRESS = "HOST:PORT of a Ray cluster that runs, or auto; without it one is started here"
 
 
@@ -37,7 +37,9 @@ class Engines:
     engine: str = flag(SINGLE, "where it runs: single, or several processes by torchrun or ray")
     nproc: int | None = flag(None, "processes that the engine starts")
     address: str | None = flag(None, ADDRESS)
-    parallel: str = flag("ddp", "how several processes share a training: ddp, fsdp or none")
+    parallel: str = flag(
+        "ddp", "how several processes share a training: ddp, fsdp, tp, none, or fsdp=2,tp=2"
+    )
     processes: Processes = section(Processes, help={})
 
     def check_engine(self) -> None:
@@ -45,8 +47,7 @@ class Engines:
         known = (SINGLE, *names(LAUNCHERS))
         if self.engine not in known:
             raise ValueError(f"unknown engine {self.engine!r}; there are: {', '.join(known)}")
-        if self.parallel not in names(PARALLEL):
-            find(PARALLEL, self.parallel, kind="parallel")
+        parse_kind(self.parallel, ranks=self.nproc)
         if self.nproc is not None and self.nproc < 1:
             raise ValueError(f"nproc is at least 1, not {self.nproc}")
         if self.nproc is not None and self.engine == SINGLE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from functools import partial
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,12 @@ from typing import Any
 from torch import nn
 
 from secateur.cli.distil_settings import DENSE, DistilSettings
-from secateur.cli.engine_settings import PARALLEL
 from secateur.cli.output import say
 from secateur.cli.recovery_settings import Recovery
 from secateur.cli.sources import Batches, loss_fn
 from secateur.cli.subject import Subject
 from secateur.core.errors import TrainError
-from secateur.core.lookup import find
+from secateur.engines.kinds import parse_kind
 from secateur.train import (
     AttentionMaps,
     AttentionTransfer,
@@ -73,17 +73,14 @@ def shared(model: nn.Module, subject: Subject, *, folder: Path) -> dict[str, Any
     world, settings, batches = subject.world, subject.settings, batches_of(subject)
     if world.size == 1:
         return {"validate": batches.validate, "checkpoint_dir": folder}
-    kind = find(PARALLEL, settings.parallel, kind="parallel")
-    return {
-        "parallel": kind.make(
-            world,
-            model=model,
-            example_inputs=subject.loaded.example_inputs,
-            sync_batch_norm=settings.processes.sync_batch_norm,
-        ),
-        "validate": batches.validate if kind.SPLITS_ROWS else batches.validate_whole,
-        "checkpoint_dir": folder,
-    }
+    parallel = parse_kind(settings.parallel, ranks=world.size).make(
+        world,
+        model=model,
+        example_inputs=subject.loaded.example_inputs,
+        sync_batch_norm=settings.processes.sync_batch_norm,
+    )
+    validate = partial(batches.validate_by, world=parallel.rows)
+    return {"parallel": parallel, "validate": validate, "checkpoint_dir": folder}
 
 
 def batches_of(subject: Subject) -> Batches:

@@ -34,12 +34,13 @@ loss_fn = F.cross_entropy
 @dataclass(frozen=True)
 class Batches:
     """The splits of a data set as batches. validate: accuracy on the validation split, by all ranks
-    that share it. validate_whole: by each of them. measure: accuracy on the test split."""
+    that share it. validate_by: the same by the ranks of a `world`, each alone without. measure:
+    accuracy on the test split."""
 
     name: str
     train: TensorBatches
     validate: Callable[[nn.Module], float]
-    validate_whole: Callable[[nn.Module], float]
+    validate_by: Callable[..., float]
     measure: Callable[[nn.Module], float]
 
 
@@ -92,7 +93,7 @@ def make_batches(data: Data, *, batch_size: int, seed: int, world: World = ALONE
         name=data.name,
         train=TensorBatches(*data.train.tensors, batch_size=size, seed=seed),
         validate=whole if world.size == 1 else partial(whole, world=world),
-        validate_whole=whole,
+        validate_by=whole,
         measure=partial(accuracy, data=list(_in_order(data.test, batch_size))),
     )
 

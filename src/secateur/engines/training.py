@@ -82,6 +82,11 @@ class Parallel(Protocol):
     @property
     def files(self) -> ShardFiles | None: ...
 
+    @property
+    def rows(self) -> World:
+        """Of the ranks that have rows of their own, as this rank sees them: those that can take
+        the batches of a validation in turns."""
+
     def lay_out(self, model: nn.Module) -> nn.Module:
         """The model to train, before its optimizer is made: `model` itself, or one that the ranks
         hold together."""
@@ -109,8 +114,9 @@ class Parallel(Protocol):
     def total(self, loss: float, *, step: int) -> float:
         """The sum of a number over the ranks."""
 
-    def number(self, value: Tensor) -> float:
-        """What a norm over all parameters is, wherever they lie."""
+    def clip_(self, trained: nn.Module, parameters: Sequence[Tensor], *, max_norm: float) -> float:
+        """The norm of all gradients together, wherever they lie, after scaling them so that it is
+        at most `max_norm`. parameters: those of `trained`, and what is trained beside it."""
 
     def settle_(self, trained: nn.Module) -> None:
         """Give every rank the same buffers, and each parameter its place, after an epoch."""

@@ -106,9 +106,9 @@ class Stepper:
         if self.settings.clip_norm is not None:
             scaler.unscale_(self.optimizer)
             trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-            norm = nn.utils.clip_grad_norm_(trained, self.settings.clip_norm)
+            norm = self.parallel.clip_(self.model, trained, max_norm=self.settings.clip_norm)
             if not scaler.is_enabled():  # under float16 the scaler skips such a step by itself
-                finite(self.parallel.number(norm), "gradient norm")
+                finite(norm, "gradient norm")
         scaler.step(self.optimizer)
         scaler.update()
 

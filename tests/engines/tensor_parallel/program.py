@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -23,15 +24,17 @@ from torch.distributed.tensor import DTensor
 import secateur as sc
 from secateur.core.copies import copied
 from secateur.cut.apply import cut_
+from secateur.engines.kinds import parse_kind
+from secateur.engines.parallel.none import WHOLE
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.resharding import cut_sharded
 from secateur.engines.tensor_parallel.choose import tensor_parallel_plan
 from secateur.engines.tensor_parallel.local import parallelize_
-from secateur.engines.tensor_parallel.training import TensorParallel, share_out
 from secateur.engines.training import Parallel
 from secateur.train import Callbacks, FinetuneSettings, finetune
 
-Sequential = nn.Sequential
+CLIP = 0.3
+"""Below the norm of most steps' gradients."""
 
 
 def network(seed: int = 0, dropout: float = 0.0) -> nn.Sequential:
@@ -69,7 +72,8 @@ def full(tensor: Tensor) -> Tensor:
 
 def furthest(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     assert found.keys() == expected.keys()
-    return max(float((full(found[k]).detach() - expected[k]).abs().max()) for k in expected)
+    pairs = [(full(found[name]).detach().double(), expected[name].double()) for name in expected]
+    return max(float((own - other).abs().max()) for own, other in pairs)
 
 
 def shard(model: nn.Module) -> None:
@@ -125,13 +129,12 @@ def cut_of_shards(world: ProcessGroup, kind: str) -> dict[str, Any]:
 
 
 def fine_tuned(
-    parallel: Parallel | None, model: nn.Module, folder: Path | None = None, stop: int = 0
+    parallel: Parallel, model: nn.Module, folder: Path | None = None, stop: int = 0
 ) -> tuple[dict[str, Tensor], int | None]:
     """Weights after three epochs, and the step from which it went on. stop: the step after which
     the training is broken off."""
     trained = copied(model)
-    settings = FinetuneSettings(epochs=3, optimizer="sgd", lr=0.05, schedule="constant", seed=3)
-    options = {} if parallel is None else {"parallel": parallel, "checkpoint_dir": folder}
+    settings = FinetuneSettings(epochs=3, lr=0.05, schedule="constant", seed=3, clip_norm=CLIP)
     data = [batch(seed) for seed in (1, 2, 3)]
 
     def on_step(step: int, loss: float) -> None:
@@ -144,30 +147,41 @@ def fine_tuned(
         settings=settings,
         loss_fn=nn.CrossEntropyLoss(),
         callbacks=Callbacks(on_step=on_step),
-        **options,
+        parallel=parallel,
+        checkpoint_dir=folder,
     )
     return trained.state_dict(), log.resumed_at
 
 
-def recovery(everyone: ProcessGroup, size: int, folder: Path) -> dict[str, Any]:
-    """finetune on a mesh of data-parallel times tensor-parallel ranks, beside one process; broken
-    off in its second epoch and gone on with where there are checkpoints."""
-    model = network()
-    expected, _ = fine_tuned(None, model)
-    found = {}
-    for kind in ("ddp",) if everyone.size == size else ("ddp", "fsdp"):
-        place = folder / kind if kind == "ddp" else None
+def recovery(world: ProcessGroup, kinds: list[str], folder: Path) -> dict[str, Any]:
+    """finetune, broken off in its second epoch, gone on with by the same kind; and masked, by the
+    others too, where one of the two shares the model out. Beside one process, which `none` is."""
+    found: dict[str, Any] = {}
+    for case, model in {"plain": network(), "masked": network()}.items():
+        if case == "masked":
+            sc.mask_(model, sparsity=0.5)
+        expected, _ = fine_tuned(WHOLE, model)
 
-        def together(kind: str = kind) -> TensorParallel:
-            return share_out(everyone, inputs=batch()[0], size=size, outer=kind)
+        def made(text: str) -> Parallel:
+            return parse_kind(text, ranks=world.size).make(world, example_inputs=batch()[0])
 
-        if place is not None:
+        for kind in kinds if case == "masked" else kinds[:1]:
+            begun = folder / case / kind
             with contextlib.suppress(InterruptedError):
-                fine_tuned(together(), model, place, stop=5)
-            assert place.exists()
-        weights, resumed_at = fine_tuned(together(), model, place)
-        assert resumed_at == (3 if place is not None else None)  # an epoch has three steps
-        found[kind] = furthest(weights, expected)
+                fine_tuned(made(kind), model, begun, stop=5)
+            for other in kinds if case == "masked" else [kind]:
+                if "tp" not in kind + other:
+                    continue
+                world.wait(what="a checkpoint")
+                own = folder / case / f"{kind} {other}"
+                if world.rank == 0:
+                    shutil.copytree(begun, own)
+                world.wait(what="a copy of it")
+                weights, resumed_at = fine_tuned(made(other), model, own)
+                assert resumed_at == 3  # an epoch has three steps
+                found[f"{case}: {kind} to {other}"] = furthest(weights, expected)
+        own_part = made("tp").lay_out(model)
+        found[f"{case} held"] = sum(parameter.numel() for parameter in own_part.parameters())
     return found
 
 
@@ -201,10 +215,12 @@ def main(rank: int, size: int, store: str, out: str) -> None:
     found: dict[str, Any] = {}
     if size == 2:
         found = {kind: cut_of_shards(world, kind) for kind in ("momentum", "adamw")}
-        found["recovery"] = recovery(world, 2, Path(f"{out}.folder"))
+        kinds = ["tp", "fsdp", "none"]
+        found["recovery"] = recovery(world, kinds, Path(f"{out}.folder"))
         found["dropped"] = dropped(world)
     else:
-        found["recovery"] = recovery(world, 2, Path(f"{out}.folder"))
+        kinds = ["fsdp=2,tp=2", "dp=2,tp=2", "tp", "none"]
+        found["recovery"] = recovery(world, kinds, Path(f"{out}.folder"))
         found["momentum"] = cut_of_shards(world, "momentum")
     Path(f"{out}.{rank}").write_text(json.dumps(found), "utf-8")
     dist.destroy_process_group()

@@ -1,5 +1,4 @@
 """How several processes share a training, one kind a file.
 
 `make(world, model=..., example_inputs=..., sync_batch_norm=...)` gives a `training.Parallel`.
-`SPLITS_ROWS` says whether a rank computes rows of its own.
 """

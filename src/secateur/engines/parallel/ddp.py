@@ -3,12 +3,13 @@
 Torch's DistributedDataParallel sends them while the backward still runs. It is put around the
 objective, so that the model itself, its hooks and its parameters stay what they are. The first
 step, and the first after a cut, averages by itself: it shows which parameters have no gradient.
+The loss travels with the gradients, as that of a parameter which nothing reads.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,11 @@ class Ddp:
     _sent: bool = False
     _loss: DistributedDataParallel | None = field(default=None, repr=False)
 
+    @property
+    def rows(self) -> World:
+        """All ranks."""
+        return self.world
+
     def lay_out(self, model: nn.Module) -> nn.Module:
         """The model, with the weights that it has on rank 0."""
         self._norms = has_batch_norm(model)
@@ -74,8 +80,10 @@ class Ddp:
             if loss is None:
                 yield objective
                 return
+            if moment.part == 0:
+                loss.module.told.grad = None
             with nullcontext() if moment.last else loss.no_sync():
-                yield lambda model, batch: loss(batch)
+                yield lambda model, batch: loss(batch, share.weight)
 
     def after_backward_(
         self, trained: nn.Module, objective: Objective, learnt: Iterable[nn.Parameter]
@@ -102,11 +110,14 @@ class Ddp:
 
     def total(self, loss: float, *, step: int) -> float:
         """The sum over the ranks, the same bits on each."""
-        return summed(loss, self.world, step=step)
+        told = self._loss.module.told.grad if self._sent and self._loss is not None else None
+        if told is None:
+            return summed(loss, self.world, step=step)
+        return float(told) * self.world.size
 
-    def number(self, value: Tensor) -> float:
-        """The number in it: gradients are the same on every rank."""
-        return float(value.item())
+    def clip_(self, trained: nn.Module, parameters: Sequence[Tensor], *, max_norm: float) -> float:
+        """Each rank by itself: gradients are the same on all."""
+        return float(nn.utils.clip_grad_norm_(parameters, max_norm))
 
     def settle_(self, trained: nn.Module) -> None:
         """Average the buffers that differ, those of batch norm."""
@@ -132,13 +143,29 @@ class _Loss(nn.Module):
         super().__init__()
         self.model, self._objective = model, (objective,)  # a module in a tuple is not registered
         self.learnt = nn.ParameterList(learnt)
+        first = next(parameter for parameter in self.parameters() if parameter.requires_grad)
+        exact = torch.promote_types(first.dtype, torch.float32)
+        self.told = nn.Parameter(torch.zeros((), dtype=exact, device=first.device))
 
-    def forward(self, batch: Any) -> Tensor:
-        """The loss of a batch."""
-        return self._objective[0](self.model, batch)
+    def forward(self, batch: Any, weight: float) -> Tensor:
+        """The loss of a batch; its part of the whole loss becomes the gradient of `told`."""
+        loss: Tensor = _Told.apply(  # type: ignore[no-untyped-call]
+            self._objective[0](self.model, batch), self.told, weight
+        )
+        return loss
 
 
-SPLITS_ROWS = True
+class _Told(torch.autograd.Function):
+    """A loss as it is; its value, weighted, becomes the gradient of a second number."""
+
+    @staticmethod
+    def forward(ctx: Any, loss: Tensor, told: Tensor, weight: float) -> Tensor:
+        ctx.value = weight * loss.detach().to(told.dtype).view(())
+        return loss.view_as(loss)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return gradients[0], ctx.value, None
 
 
 def make(

@@ -7,7 +7,7 @@ into the model that was given, which every rank has whole.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -44,6 +44,11 @@ class Fsdp:
     _norms: bool = False
     _given: nn.Module | None = field(default=None, repr=False)
     _trained: nn.Module | None = field(default=None, repr=False)
+
+    @property
+    def rows(self) -> World:
+        """All ranks."""
+        return self.world
 
     def lay_out(self, model: nn.Module) -> nn.Module:
         """A copy whose parameters the ranks hold together."""
@@ -88,9 +93,10 @@ class Fsdp:
         """The sum over the ranks, the same bits on each."""
         return summed(loss, self.world, step=step)
 
-    def number(self, value: Tensor) -> float:
-        """The norm of all parts together."""
-        return float(value.full_tensor() if isinstance(value, DTensor) else value)
+    def clip_(self, trained: nn.Module, parameters: Sequence[Tensor], *, max_norm: float) -> float:
+        """By the norm of all parts together."""
+        norm = nn.utils.clip_grad_norm_(parameters, max_norm)
+        return float(norm.full_tensor() if isinstance(norm, DTensor) else norm)
 
     def settle_(self, trained: nn.Module) -> None:
         """Let go what a forward without a backward has gathered; average buffers that differ."""
@@ -149,9 +155,6 @@ def _size(module: nn.Module) -> int:
 
 def _tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
-
-
-SPLITS_ROWS = True
 
 
 def make(

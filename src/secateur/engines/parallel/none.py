@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +21,11 @@ class Whole:
 
     world: World = ALONE
     files: None = None
+
+    @property
+    def rows(self) -> World:
+        """This process alone."""
+        return ALONE
 
     def lay_out(self, model: nn.Module) -> nn.Module:
         """The model."""
@@ -51,9 +56,9 @@ class Whole:
         """The loss."""
         return loss
 
-    def number(self, value: Tensor) -> float:
-        """The number in it."""
-        return float(value.item())
+    def clip_(self, trained: nn.Module, parameters: Sequence[Tensor], *, max_norm: float) -> float:
+        """By the gradients that are here."""
+        return float(nn.utils.clip_grad_norm_(parameters, max_norm))
 
     def settle_(self, trained: nn.Module) -> None:
         """Nothing differs."""
@@ -66,9 +71,6 @@ class Whole:
 
 
 WHOLE: Parallel = Whole()
-
-
-SPLITS_ROWS = False
 
 
 def make(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from secateur.core.world import World
 from secateur.engines.tensor_parallel.value import TensorParallelPlan
+from secateur.masks.dense import dense_tensors
 
 
 def clip_gradients_(
@@ -25,14 +26,14 @@ def clip_gradients_(
     """
     shared, replicated = list[Tensor](), list[Tensor]()
     seen: set[int] = set()
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if parameter.grad is not None and id(parameter) not in seen:
-            seen.add(id(parameter))
-            (shared if name in plan.tensors else replicated).append(parameter.grad)
+    for name, tensor in dense_tensors(model).items():
+        if tensor.grad is not None and id(tensor) not in seen:
+            seen.add(id(tensor))
+            (shared if name in plan.tensors else replicated).append(tensor.grad)
     squares = torch.stack([_square(shared)])
     world.sum_([squares], what="the norm of the gradients")
     norm = float((squares + _square(replicated)).sqrt())
-    if norm > max_norm:
+    if not norm + 1e-6 <= max_norm:  # where it is not finite too, on every rank
         for gradient in (*shared, *replicated):
             gradient.mul_(max_norm / (norm + 1e-6))
     return norm

@@ -23,6 +23,7 @@ from secateur.engines.tensor_parallel.regions import Reading
 from secateur.engines.tensor_parallel.streams import Streams
 from secateur.engines.tensor_parallel.tape import Place
 from secateur.engines.tensor_parallel.value import TensorParallelPlan
+from secateur.masks.parametrization import masks_of
 
 
 def parallelize_(model: nn.Module, plan: TensorParallelPlan, world: World) -> nn.Module:
@@ -96,6 +97,13 @@ class _Read:
     once: bool
     """Whether a rank reads its portion; else all of it, with its gradient summed."""
 
+    def within(self, module: nn.Module) -> tuple[nn.Module, str]:
+        """Where the parameter stands now: below a mask, if it has one by now."""
+        owner = module.get_submodule(self.owner)
+        if self.name not in masks_of(owner):
+            return owner, self.name
+        return owner.get_submodule(f"parametrizations.{self.name}"), "original"
+
 
 @dataclass
 class _Hooks:
@@ -114,11 +122,11 @@ class _Hooks:
     def before(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
         """Parameters and arguments whose gradients are summed."""
         for one in self.read:
-            owner = module.get_submodule(one.owner)
-            tensor = owner._parameters.get(one.name, owner._buffers.get(one.name))
+            owner, name = one.within(module)
+            tensor = owner._parameters.get(name, owner._buffers.get(name))
             assert tensor is not None
             # found before the parameter itself, which stays registered as it is
-            owner.__dict__[one.name] = (
+            owner.__dict__[name] = (
                 portion(tensor, self.world)
                 if one.once
                 else entered(tensor, self.world, what=f"{self.path}.{one.name}")
@@ -154,7 +162,8 @@ class _Hooks:
     def put_back(self, module: nn.Module, args: Any, out: Any) -> None:
         """The parameters themselves stand where they stood."""
         for one in self.read:
-            module.get_submodule(one.owner).__dict__.pop(one.name, None)
+            owner, name = one.within(module)
+            owner.__dict__.pop(name, None)
 
     def _replaced(self, out: Any, place: Place, meet: Any) -> Any:
         if place is None and isinstance(out, Tensor):

@@ -7,59 +7,74 @@ units. What is trained is a rank's part of a copy; at the end it is joined into 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
 
 from secateur.core.copies import copied
 from secateur.core.errors import EngineError
-from secateur.core.fingerprint import named_tensors
 from secateur.core.lookup import find
-from secateur.core.world import World
+from secateur.core.world import ALONE, World
 from secateur.engines.parallel.none import WHOLE
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.redistribute import Postal
 from secateur.engines.shares import Share, Weighing
 from secateur.engines.tensor_parallel.choose import tensor_parallel_plan
-from secateur.engines.tensor_parallel.files import RankFiles
+from secateur.engines.tensor_parallel.clipping import clip_gradients_
+from secateur.engines.tensor_parallel.files import PartFiles
+from secateur.engines.tensor_parallel.layout import Layout
 from secateur.engines.tensor_parallel.local import parallelize_
+from secateur.engines.tensor_parallel.masked import put_masks_, take_masks_
 from secateur.engines.tensor_parallel.value import TensorParallelPlan
 from secateur.engines.tensor_parallel.whole import whole_tensors
 from secateur.engines.training import Moment, Objective, Parallel
 from secateur.graph import trace
+from secateur.masks.dense import dense_tensors
 
 
 @dataclass(slots=True)
 class TensorParallel:
-    """inner: the ranks that share the model. world: all ranks. outer: how those that hold the same
-    units share the batches. inputs: as for `trace`, for the plan of whatever model is trained; or
-    plan: that of the model."""
+    """inner: the ranks that share the model. across: those that hold the same units. world: all.
+    outer: how those across share the batches. inputs: as for `trace`, for the plan of whatever
+    model is trained; or plan: that of the model, without masks."""
 
     inner: Postal
+    across: World
     world: World
     outer: Parallel = WHOLE
     inputs: Any = None
     plan: TensorParallelPlan | None = None
     _local: nn.Module | None = field(default=None, repr=False)
-
-    def lay_out(self, model: nn.Module) -> nn.Module:
-        """This rank's part of a copy, laid out by the outer kind."""
-        if self.inputs is not None:
-            graph = trace(model, self.inputs)
-            self.plan = tensor_parallel_plan(model, graph, self.inputs, size=self.inner.size)
-        self._local = parallelize_(copied(model), self._planned(), self.inner)
-        return self.outer.lay_out(self._local)
+    _layout: Layout | None = field(default=None, repr=False)
 
     @property
-    def files(self) -> RankFiles:
-        """Of each rank one."""
-        plan = self.plan.hash if self.plan is not None else ""
-        return RankFiles(self.world, plan, plain=self.outer.files is None)
+    def rows(self) -> World:
+        """As the outer kind."""
+        return self.outer.rows
+
+    def lay_out(self, model: nn.Module) -> nn.Module:
+        """This rank's part of a copy, with its part of the masks, laid out by the outer kind."""
+        local = copied(model)
+        masks = take_masks_(local)
+        if self.inputs is not None:
+            graph = trace(local, self.inputs)
+            self.plan = tensor_parallel_plan(local, graph, self.inputs, size=self.inner.size)
+        plan = self._planned()
+        self._local = parallelize_(local, plan, self.inner)
+        put_masks_(local, masks, plan, rank=self.inner.rank)
+        self._layout = Layout.of_model(local, plan)
+        return self.outer.lay_out(local)
+
+    @property
+    def files(self) -> PartFiles:
+        """Of each rank some, with its parts of whole tensors."""
+        return PartFiles(self.world, self.inner, self.across, self._layout, self.outer.files)
 
     def _planned(self) -> TensorParallelPlan:
         if self.plan is None:
@@ -77,7 +92,7 @@ class TensorParallel:
         """Join one tensor after another into the model that was given."""
         assert self._local is not None
         self.outer.bring_back_(self._local, trained)
-        places = dict(named_tensors(model))
+        places = dense_tensors(model)
         with torch.no_grad():
             for name, tensor in whole_tensors(self._local, self._planned(), self.inner):
                 places[name].copy_(tensor)
@@ -102,12 +117,9 @@ class TensorParallel:
         """The sum over the rows; ranks that share the model out have the same loss."""
         return self.outer.total(loss, step=step)
 
-    def number(self, value: Tensor) -> NoReturn:
-        """Raises: EngineError: a rank's norm is that of its part alone."""
-        raise EngineError(
-            "gradients that tensor parallelism shares out cannot be clipped by finetune, which "
-            "takes the norm of one rank's part; set clip_norm to None"
-        )
+    def clip_(self, trained: nn.Module, parameters: Sequence[Tensor], *, max_norm: float) -> float:
+        """By the norm over the whole model."""
+        return clip_gradients_(trained, self._planned(), self.inner, max_norm=max_norm)
 
     def settle_(self, trained: nn.Module) -> None:
         """As the outer kind."""
@@ -140,13 +152,19 @@ def share_out(
             f"{world.size} ranks cannot be divided into sets of {size} that share a model out; "
             f"start a multiple of {size} ranks"
         )
-    is_on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    mesh = init_device_mesh(
-        "cuda" if is_on_gpu else "cpu", (world.size // size, size), mesh_dim_names=("dp", "tp")
-    )
-    inner, across = ProcessGroup(mesh.get_group("tp")), ProcessGroup(mesh.get_group("dp"))
-    if across.size == 1:
-        return TensorParallel(inner, world, inputs=inputs)
+    if size == world.size:
+        return TensorParallel(world, ALONE, world, inputs=inputs)
+    sets = [list(range(first, first + size)) for first in range(0, world.size, size)]
+    inner, across = _among(sets, world), _among(list(zip(*sets, strict=True)), world)
     kind = find("secateur.engines.parallel", outer, kind="parallel")
     around: Parallel = kind.make(across, sync_batch_norm=sync_batch_norm)
-    return TensorParallel(inner, world, around, inputs)
+    return TensorParallel(inner, across, world, around, inputs)
+
+
+def _among(sets: Sequence[Sequence[int]], world: ProcessGroup) -> ProcessGroup:
+    """The world of that set of ranks of which this rank is one."""
+    watch = world.watch
+    limit = None if watch is None else timedelta(seconds=watch.patience_s)
+    enumerated: Any = dist.new_subgroups_by_enumeration
+    group, _ = enumerated([list(one) for one in sets], timeout=limit)
+    return ProcessGroup(group, watch=watch)

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from secateur.core.dims import axes_of, dim_size, kept_indices
-from secateur.core.fingerprint import named_tensors
 from secateur.cut.apply import kept_of
 from secateur.cut.slicing import Slicer
 from secateur.engines.redistribute import Postal, Route, move_rows, route
 from secateur.engines.tensor_parallel.value import TensorParallelPlan
+from secateur.masks.dense import dense_tensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +108,11 @@ def _together(size: int, split: Split, rank: int, to: int | None) -> Route:
 
 
 def _distinct(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and persistent buffers, tied ones under their first name."""
-    kept: Mapping[str, Tensor] = model.state_dict(keep_vars=True)
-    seen: set[int] = set()
-    for name, tensor in named_tensors(model):
-        if name in kept and id(tensor) not in seen:
-            seen.add(id(tensor))
+    """Parameters and persistent buffers, tied ones under their first name; masked ones by the name
+    that they have without a mask."""
+    state: Mapping[str, Tensor] = model.state_dict(keep_vars=True)
+    kept = {id(tensor) for tensor in state.values()}
+    for name, tensor in dense_tensors(model).items():
+        if id(tensor) in kept:
+            kept.remove(id(tensor))
             yield name, tensor
