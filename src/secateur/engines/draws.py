@@ -22,7 +22,11 @@ def own_draws(moment: Moment, *, rank: int) -> Iterator[None]:
     """Draw from this rank's own generator inside the block."""
     words = [moment.seed & 0xFFFFFFFF, moment.step, moment.part, rank]
     common = torch.get_rng_state()
-    torch.manual_seed(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1))
+    seed = int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+    # not torch.manual_seed, which also notes a whole stack for each kind of device that is not used
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        torch.cuda.manual_seed_all(seed)
     try:
         yield
     finally:

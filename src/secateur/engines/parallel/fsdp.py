@@ -24,6 +24,7 @@ from secateur.core.fingerprint import named_modules
 from secateur.core.world import World
 from secateur.engines.batch_norm import has_batch_norm
 from secateur.engines.by_rows import average_statistics_, computing_rows, summed
+from secateur.engines.channels_last import make_contiguous_
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.shard_files import DcpFiles
 from secateur.engines.shares import Share, Weighing, share_of
@@ -113,8 +114,7 @@ class Fsdp:
         """The model that was given has no hooks."""
 
     def _sharded(self, model: nn.Module) -> nn.Module:
-        for parameter in model.parameters():  # channels_last and the like cannot be sharded
-            parameter.data = parameter.data.contiguous()
+        make_contiguous_(model)
         for block in blocks_of(model):
             fully_shard(block, mesh=self.files.mesh)
         fully_shard(model, mesh=self.files.mesh)
