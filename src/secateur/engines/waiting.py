@@ -15,8 +15,9 @@ from typing import Protocol, runtime_checkable
 
 EVERY_S = 1.0
 """Between two tellings."""
-SILENT_S = 15.0
-"""A rank that has told nothing for so long is said to be silent."""
+SILENT_S = 5.0
+"""A rank that has told nothing for so long is said to be silent: what it told last may be long
+over. Shorter than any sensible time-out, after which the others report of it."""
 
 
 @runtime_checkable

@@ -42,6 +42,7 @@ class Ddp:
     _norms: bool = False
     _sent: bool = False
     _loss: DistributedDataParallel | None = field(default=None, repr=False)
+    _told: nn.Parameter | None = field(default=None, repr=False)
 
     @property
     def rows(self) -> World:
@@ -57,6 +58,7 @@ class Ddp:
                 dist.broadcast(dense, group_src=0, group=self.world.group)
                 if dense is not tensor:
                     tensor.copy_(dense)
+        self._told = _told_beside(model)
         return model
 
     def replicate(self, trained: nn.Module) -> nn.Module:
@@ -77,11 +79,13 @@ class Ddp:
         with computing_rows(self.world, share, moment, sync_batch_norm=synced):
             loss = self._loss
             self._sent = loss is not None
-            if loss is None:
-                yield objective
-                return
+            told = self._told
+            assert told is not None, "computing before lay_out"
             if moment.part == 0:
-                loss.module.told.grad = None
+                told.grad = None
+            if loss is None:
+                yield lambda model, batch: _tell(objective(model, batch), told, share.weight)
+                return
             with nullcontext() if moment.last else loss.no_sync():
                 yield lambda model, batch: loss(batch, share.weight)
 
@@ -92,14 +96,15 @@ class Ddp:
         if self._sent:
             return
         learnt = list(learnt)
-        uneven = average_(
-            (*trained.parameters(), *learnt), self.world, what="the gradients of a first step"
-        )
+        assert self._told is not None, "gradients before lay_out"
+        # the loss goes along as in later steps: a run that goes on logs the very same numbers
+        trained_here = (*trained.parameters(), *learnt, self._told)
+        uneven = average_(trained_here, self.world, what="the gradients of a first step")
         with self.world.meeting("the start of the averaging of gradients"), catch_warnings():
             # torch 2.13 has another name for it, which 2.11 does not know
             filterwarnings("ignore", message="`broadcast_buffers` is deprecated")
             self._loss = DistributedDataParallel(
-                _Loss(trained, objective, learnt),
+                _Loss(trained, objective, learnt, self._told),
                 process_group=self.world.group,
                 broadcast_buffers=False,
                 init_sync=False,
@@ -110,7 +115,7 @@ class Ddp:
 
     def total(self, loss: float, *, step: int) -> float:
         """The sum over the ranks, the same bits on each."""
-        told = self._loss.module.told.grad if self._sent and self._loss is not None else None
+        told = None if self._told is None else self._told.grad
         if told is None:
             return summed(loss, self.world, step=step)
         return float(told) * self.world.size
@@ -138,21 +143,34 @@ class _Loss(nn.Module):
     """An objective as a module that holds all that is trained."""
 
     def __init__(
-        self, model: nn.Module, objective: Objective, learnt: Iterable[nn.Parameter]
+        self,
+        model: nn.Module,
+        objective: Objective,
+        learnt: Iterable[nn.Parameter],
+        told: nn.Parameter,
     ) -> None:
         super().__init__()
         self.model, self._objective = model, (objective,)  # a module in a tuple is not registered
         self.learnt = nn.ParameterList(learnt)
-        first = next(parameter for parameter in self.parameters() if parameter.requires_grad)
-        exact = torch.promote_types(first.dtype, torch.float32)
-        self.told = nn.Parameter(torch.zeros((), dtype=exact, device=first.device))
+        self.told = told
 
     def forward(self, batch: Any, weight: float) -> Tensor:
         """The loss of a batch; its part of the whole loss becomes the gradient of `told`."""
-        loss: Tensor = _Told.apply(  # type: ignore[no-untyped-call]
-            self._objective[0](self.model, batch), self.told, weight
-        )
-        return loss
+        return _tell(self._objective[0](self.model, batch), self.told, weight)
+
+
+def _told_beside(model: nn.Module) -> nn.Parameter:
+    """A number whose gradient becomes the loss, so that it is averaged along with the others."""
+    parameters = list(model.parameters())
+    first = next((p for p in parameters if p.requires_grad), parameters[0])
+    exact = torch.promote_types(first.dtype, torch.float32)
+    return nn.Parameter(torch.zeros((), dtype=exact, device=first.device))
+
+
+def _tell(loss: Tensor, told: Tensor, weight: float) -> Tensor:
+    """The loss; when it is differentiated, its weighted value becomes the gradient of `told`."""
+    same: Tensor = _Told.apply(loss, told, weight)  # type: ignore[no-untyped-call]
+    return same
 
 
 class _Told(torch.autograd.Function):
