@@ -129,12 +129,18 @@ def cut_of_shards(world: ProcessGroup, kind: str) -> dict[str, Any]:
 
 
 def fine_tuned(
-    parallel: Parallel, model: nn.Module, folder: Path | None = None, stop: int = 0
+    parallel: Parallel,
+    model: nn.Module,
+    folder: Path | None = None,
+    stop: int = 0,
+    *,
+    ema: float | None,
 ) -> tuple[dict[str, Tensor], int | None]:
     """Weights after three epochs, and the step from which it went on. stop: the step after which
-    the training is broken off."""
+    the training is broken off. ema: of averaged weights."""
     trained = copied(model)
-    settings = FinetuneSettings(epochs=3, lr=0.05, schedule="constant", seed=3, clip_norm=CLIP)
+    how: dict[str, Any] = {"lr": 0.05, "schedule": "constant", "clip_norm": CLIP, "ema": ema}
+    settings = FinetuneSettings(epochs=3, seed=3, **how)
     data = [batch(seed) for seed in (1, 2, 3)]
 
     def on_step(step: int, loss: float) -> None:
@@ -160,7 +166,8 @@ def recovery(world: ProcessGroup, kinds: list[str], folder: Path) -> dict[str, A
     for case, model in {"plain": network(), "masked": network()}.items():
         if case == "masked":
             sc.mask_(model, sparsity=0.5)
-        expected, _ = fine_tuned(WHOLE, model)
+        ema = 0.7 if case == "masked" else None
+        expected, _ = fine_tuned(WHOLE, model, ema=ema)
 
         def made(text: str) -> Parallel:
             return parse_kind(text, ranks=world.size).make(world, example_inputs=batch()[0])
@@ -168,7 +175,7 @@ def recovery(world: ProcessGroup, kinds: list[str], folder: Path) -> dict[str, A
         for kind in kinds if case == "masked" else kinds[:1]:
             begun = folder / case / kind
             with contextlib.suppress(InterruptedError):
-                fine_tuned(made(kind), model, begun, stop=5)
+                fine_tuned(made(kind), model, begun, stop=5, ema=ema)
             for other in kinds if case == "masked" else [kind]:
                 if "tp" not in kind + other:
                     continue
@@ -177,7 +184,7 @@ def recovery(world: ProcessGroup, kinds: list[str], folder: Path) -> dict[str, A
                 if world.rank == 0:
                     shutil.copytree(begun, own)
                 world.wait(what="a copy of it")
-                weights, resumed_at = fine_tuned(made(other), model, own)
+                weights, resumed_at = fine_tuned(made(other), model, own, ema=ema)
                 assert resumed_at == 3  # an epoch has three steps
                 found[f"{case}: {kind} to {other}"] = furthest(weights, expected)
         own_part = made("tp").lay_out(model)

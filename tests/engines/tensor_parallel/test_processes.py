@@ -39,7 +39,7 @@ def check_recovery(saw: dict[str, Any]) -> None:
 
 
 def test_recovery_of_a_shared_out_model_is_that_of_one_process(two: list[dict[str, Any]]) -> None:
-    """Clipped, masked, and gone on with by another kind than it was broken off under."""
+    """Clipped, masked, averaged, and gone on with by another kind than it was broken off under."""
     for saw in two:
         check_recovery(saw)
         assert len(saw["recovery"]) == 1 + (3 + 2) + 2
