@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from engine_turns import Loop
-from engines_equal_models import LENGTH, VOCABULARY, minilm
 from fashion import fashion_net
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -30,6 +29,8 @@ from secateur.masks.parametrization import masked_places
 from secateur.train import Callbacks, FinetuneSettings, TensorBatches, finetune
 
 LR, SPARSITY = 0.001, 0.5
+LENGTH = 16
+"""Tokens of a row."""
 Make = Callable[[], nn.Module]
 Wrap = Callable[[nn.Module], nn.Module]
 
@@ -49,12 +50,16 @@ class Task:
         if self.make is fashion_net:
             x = torch.rand(count, 1, 28, 28, generator=generator)
             return TensorBatches(x, torch.randint(0, 10, (count,)), batch_size=self.rows)
+        from engines_equal_models import VOCABULARY  # finds transformers in a child process alone
+
         x = torch.randint(0, VOCABULARY, (count, LENGTH), generator=generator)
         return TensorBatches(x, torch.randint(0, 4, (count,)), batch_size=self.rows)
 
 
 def transformer() -> nn.Module:
     """MiniLM with a head, the same weights each time."""
+    from engines_equal_models import minilm
+
     return minilm()[0].train()
 
 

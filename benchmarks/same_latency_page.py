@@ -22,7 +22,7 @@ WAYS = {
     "uniform, aligned": "uniform, of any widths or multiples of 8 or 16, whichever keeps more",
 }
 TASKS = {"fashion": "Fashion-MNIST network", "reviews": "MiniLM on reviews"}
-OURS = "adapt"
+OURS = ("adapt", "knapsack")
 Line = Mapping[str, Any]
 
 
@@ -96,23 +96,25 @@ def _row(name: str, mine: Sequence[Line]) -> str:
 
 
 def _leads(lines: Sequence[Line]) -> list[str]:
-    """The lead of `OURS` over each other way, on the seeds that both have."""
+    """The lead of ours over the ways that are not, on the seeds that both have."""
     by = {(line["key"][3], line["key"][2]): 100 * line["accuracy"] for line in lines}
     text = [""]
-    for other in (way for way in WAYS if way != OURS):
-        seeds = [seed for way, seed in by if way == OURS and (other, seed) in by]
-        if not seeds:
-            continue
-        leads = [by[OURS, seed] - by[other, seed] for seed in seeds]
-        each = ", ".join(f"{lead:+.2f}" for lead in leads)
-        text.append(
-            f"- Ahead of {other} by {mean(leads):+.2f} points ({each}){_judged(other, by)}."
-        )
+    for our in OURS:
+        for other in (way for way in WAYS if way not in OURS):
+            seeds = [seed for way, seed in by if way == our and (other, seed) in by]
+            if not seeds:
+                continue
+            leads = [by[our, seed] - by[other, seed] for seed in seeds]
+            each = ", ".join(f"{lead:+.2f}" for lead in leads)
+            text.append(
+                f"- {our.capitalize()} is ahead of {other} by {mean(leads):+.2f} points ({each})"
+                f"{_judged(our, other, by)}."
+            )
     return text
 
 
-def _judged(other: str, by: Mapping[tuple[str, int], float]) -> str:
-    ways = [[a for (way, _), a in by.items() if way == one] for one in (OURS, other)]
+def _judged(our: str, other: str, by: Mapping[tuple[str, int], float]) -> str:
+    ways = [[a for (way, _), a in by.items() if way == one] for one in (our, other)]
     if min(len(found) for found in ways) < 2:
         return ": one seed, no spread"
     spread = max(stdev(found) for found in ways)
