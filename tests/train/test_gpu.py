@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from secateur.train import Callbacks, FinetuneSettings, TensorBatches, accuracy, finetune
+from secateur.train.staging import Staging
 
 pytestmark = [
     pytest.mark.gpu,
@@ -51,3 +52,14 @@ def test_a_killed_run_resumes(make_model: Any, digits: Any, tmp_path: Path, prec
     assert log.resumed_at == 12
     for mine, theirs in zip(again.parameters(), undisturbed.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-4)
+
+
+def test_a_checkpoint_is_held_in_pinned_buffers() -> None:
+    staging, weight = Staging(), torch.randn(1000, 1000, device="cuda")
+    first = staging.hold({"w": weight, "step": torch.tensor(3.0)})
+    expected = weight.cpu()
+    weight.zero_()
+    assert first["w"].is_pinned() and not first["step"].is_pinned()
+    assert torch.equal(first["w"], expected)
+    again = staging.hold({"w": weight, "step": torch.tensor(4.0)})
+    assert again["w"].data_ptr() == first["w"].data_ptr() and not again["w"].any()
