@@ -22,6 +22,7 @@ from secateur.core.errors import SecateurError
 from secateur.core.lookup import find
 from secateur.core.world import World
 from secateur.engines.joining import joined, ranks_of
+from secateur.engines.parallel import fsdp
 from secateur.engines.parallel.none import WHOLE
 from secateur.engines.training import Parallel
 from secateur.graph import trace
@@ -284,6 +285,7 @@ def main(folder: Path) -> None:
     ranks = ranks_of(os.environ)
     assert ranks is not None
     torch.set_num_threads(1)
+    fsdp.SMALL = 2**14  # the wide layer gets a message of its own
     with joined(ranks, timeout_s=50) as world:
         kinds = dict.fromkeys(("ddp", "fsdp"))
         found = everything(world, kinds, folder)  # type: ignore[arg-type]

@@ -30,9 +30,9 @@ from secateur.engines.shard_files import DcpFiles
 from secateur.engines.shares import Share, Weighing, share_of
 from secateur.engines.training import Moment, Objective, Parallel
 
-SMALL = 2**14
-"""Blocks with fewer parameters are gathered with the rest of the model: a message of their own
-would cost more than it saves."""
+SMALL = 2**18
+"""Blocks with fewer parameters (a megabyte of float32) are gathered with the rest of the model: a
+message of their own would cost more than it saves."""
 
 
 @dataclass(slots=True)
@@ -125,8 +125,8 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The entries of the outermost lists of a model: its blocks, as far as they are worth it and
     share no parameter with another.
 
-    >>> blocks_of(nn.Sequential(nn.Linear(200, 200), nn.ReLU()))
-    [Linear(in_features=200, out_features=200, bias=True)]
+    >>> blocks_of(nn.Sequential(nn.Linear(600, 600), nn.ReLU()))
+    [Linear(in_features=600, out_features=600, bias=True)]
     """
     blocks, inside = list[nn.Module](), set[nn.Module]()
     for _, module in named_modules(model):
