@@ -101,7 +101,7 @@ def test_an_error_of_the_ranks_is_one_paragraph(place: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp", "tp"])
 def test_a_killed_rank_costs_the_work_since_the_last_checkpoint(place: Path, kind: str) -> None:
     long = {"epochs": 6, "lr": 0.02, "checkpoint_every": 3}
     assert ended(start(place, command(place, "one", recover=long)))[0] == 0
