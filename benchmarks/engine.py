@@ -24,7 +24,7 @@ from typing import Any
 
 import torch
 from engine_loops import PEERS, TASKS, Task, alone, together
-from engine_page import page
+from engine_page import ADDED, RATES, page
 from engine_turns import Loop, Step, added, in_turns, median_ms
 from environment import child_environment, environment
 
@@ -86,8 +86,8 @@ def on_rank(what: str) -> None:
     from secateur.engines.joining import joined, ranks_of
 
     torch.set_num_threads(1)
-    measure = costs if what == "costs" else rates
-    if what == "costs" and hasattr(os, "sched_setaffinity"):
+    measure = costs if what == ADDED else rates
+    if what == ADDED and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     ranks = ranks_of(os.environ)
     if ranks is None:
@@ -112,7 +112,7 @@ def started(count: int, what: str) -> Line:
     if count > 1:
         program += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     program += [str(HERE / "engine.py"), "--rank", what]
-    surroundings = {**child_environment(), **(KEEP if what == "costs" else {})}
+    surroundings = {**child_environment(), **(KEEP if what == ADDED else {})}
     done = subprocess.run(program, env=surroundings, capture_output=True, text=True)
     told = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     if not told:
@@ -140,7 +140,7 @@ def imports() -> Line:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rank", choices=("costs", "throughput"))
+    parser.add_argument("--rank", choices=(ADDED, RATES))
     for flag in ("--throughput", "--page"):
         parser.add_argument(flag, action="store_true")
     given = parser.parse_args()
@@ -149,16 +149,17 @@ def main() -> None:
         return
     LINES.parent.mkdir(exist_ok=True)
     if not given.page:
-        kind = "throughput" if given.throughput else "costs"
+        kind = RATES if given.throughput else ADDED
         line = {"kind": kind, "one": started(1, kind), "two": started(2, kind)}
-        if kind == "costs":
+        if kind == ADDED:
             line["imports"] = imports()
         with LINES.open("a", encoding="utf-8") as file:
             file.write(json.dumps({**line, "about": environment(ROOT)}) + "\n")
     lines = {}
     for row in LINES.read_text(encoding="utf-8").splitlines():
         body = json.loads(row)
-        lines[body["kind"]] = body
+        if body["kind"] in (ADDED, RATES):
+            lines[body["kind"]] = body
     (HERE / "results" / "engine.json").write_text(json.dumps(lines, indent=1) + "\n")
     (HERE / "results" / "engine.md").write_text(page(lines), encoding="utf-8")
 

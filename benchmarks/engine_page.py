@@ -7,6 +7,8 @@ from typing import Any
 
 from engine_loops import LENGTH, PEERS, TASKS
 
+ADDED, RATES = "added", "rates"
+"""Kinds of lines: what a step costs more, and the clock's."""
 NETWORKS = {"cnn": "The CNN of `fashion.py`", "minilm": "MiniLM's shape, random weights"}
 WORDS = {"DDP": "torch's DDP", "fully_shard": "torch's `fully_shard`"}
 HOW = """Processor time on one core, of loops that take turns step by step. What `finetune`, `ddp`,
@@ -22,7 +24,7 @@ peer, and is stated for what it costs. `fsdp` lets convolutions compute in chann
 
 def page(lines: Mapping[str, Any]) -> str:
     """Of the lines by their kind."""
-    about = next(iter(lines.values()))["about"]
+    about = next(lines[kind] for kind in (ADDED, RATES) if kind in lines)["about"]
     text = ["# What the engine costs", ""]
     text += [
         f"Float32, one thread a process, SGD with momentum. {about['cpu']}, torch"
@@ -30,10 +32,10 @@ def page(lines: Mapping[str, Any]) -> str:
         " `benchmarks/engine.py`.",
         "",
     ]
-    if "costs" in lines:
-        text += _costs(lines["costs"])
-    if "throughput" in lines:
-        text += _throughput(lines["throughput"])
+    if ADDED in lines:
+        text += _costs(lines[ADDED])
+    if RATES in lines:
+        text += _throughput(lines[RATES])
     return "\n".join(text) + "\n"
 
 
