@@ -81,6 +81,11 @@ def rates(loops: Loops, name: str) -> Line:
     }
 
 
+def without_masks(task: Task) -> dict[str, Loop]:
+    """The loops of one process that two are compared with."""
+    return {name: loop for name, loop in alone(task).items() if name in ("plain", "finetune")}
+
+
 def on_rank(what: str) -> None:
     """One process, or one of the ranks; the first prints what was found, the mean of all."""
     from secateur.engines.joining import joined, ranks_of
@@ -91,7 +96,8 @@ def on_rank(what: str) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     ranks = ranks_of(os.environ)
     if ranks is None:
-        print("FOUND " + json.dumps({name: measure(alone, name) for name in TASKS}), flush=True)
+        loops = alone if what == ADDED else without_masks
+        print("FOUND " + json.dumps({name: measure(loops, name) for name in TASKS}), flush=True)
         return
     with joined(ranks, timeout_s=300) as world:
         found = {name: measure(lambda task: together(task, world), name) for name in TASKS}

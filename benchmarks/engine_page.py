@@ -73,7 +73,8 @@ def _throughput(line: Mapping[str, Any]) -> list[str]:
     text = ["## Two processes on two cores, by the clock", ""]
     text += [
         "Against `finetune` in one process with one thread. In communication: the share of a step"
-        " in which a rank's own thread does not compute, because it sends or waits for the other.",
+        " in which a rank's own thread does not compute, because it sends or waits for the other;"
+        " nothing else ran on the two cores.",
         "",
     ]
     for name in TASKS:
