@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +13,13 @@ from torch import nn
 
 import secateur as sc
 from secateur.core.errors import BudgetError
+from secateur.cost.counted import cost
 from secateur.cost.latency import Latency
 from secateur.cost.runtimes.prepared import Prepared
 from secateur.cost.timed import Sample, Timings
+from secateur.search import auto_subject
 from secateur.search import reachable as module
+from secateur.search.auto_values import AutoData, AutoSettings
 from secateur.search.reachable import Reachable, reachable, share_of_zeros
 from secateur.search.timing import Device
 from secateur.search.where_time_goes import where_time_goes
@@ -118,3 +122,26 @@ def test_where_the_time_goes_is_scaled_to_the_whole():
     after = [row.after_ms for row in where.modules]
     assert after == sorted(after, reverse=True)
     assert {row.path for row in where.top} == {"", "0", "1", "2"}
+
+
+def test_steps_are_predicted_down_to_the_smallest_model(
+    clockwork: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Timed widths end above the smallest, as where a device likes multiples of sixteen."""
+    model, x = layers(), torch.zeros(1, 10)
+    graph, can = sc.trace(model, x), found()
+    hidden = next(group.axis.index for group in graph.groups if group.size == 100)
+
+    def flat(*args: Any, **how: Any) -> Timings:
+        samples = tuple(Sample(counts, 3.5, own(model)) for counts in ({}, {hidden: 60}))
+        return Timings(graph.hash, samples, CONDITIONS, 0.01)
+
+    monkeypatch.setattr(auto_subject, "dense_timings", flat)
+    data, settings = AutoData([], lambda model: 1.0), AutoSettings("latency=50%", max_drop=0.1)
+    subject = auto_subject.Subject(
+        model, graph, x, data, settings, cost(graph), {}, [], [], tmp_path
+    )
+    floor = {hidden: 1}
+    assert subject.costs(graph).cost(floor).latency_ms == pytest.approx(3.5)
+    known = replace(subject, smallest=can.smallest)
+    assert known.costs(graph).cost(floor).latency_ms == pytest.approx(1.52)

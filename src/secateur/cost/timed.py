@@ -35,6 +35,15 @@ class Sample:
     whole_ms: float
     own_ms: Mapping[str, float]
 
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Sample:
+        """From its fields as JSON has them, where all keys are text."""
+        return cls(
+            {int(axis): int(count) for axis, count in body["counts"].items()},
+            float(body["whole_ms"]),
+            {str(path): float(ms) for path, ms in body["own_ms"].items()},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Timings:
@@ -58,14 +67,7 @@ class Timings:
         """Inverse of `to_json`. Raises: ValueError when the text is something else."""
         try:
             body: dict[str, Any] = json.loads(text)
-            samples = tuple(
-                Sample(
-                    {int(axis): int(count) for axis, count in sample["counts"].items()},
-                    float(sample["whole_ms"]),
-                    {str(path): float(ms) for path, ms in sample["own_ms"].items()},
-                )
-                for sample in body["samples"]
-            )
+            samples = tuple(Sample.from_json(sample) for sample in body["samples"])
             return cls(body["graph_hash"], samples, dict(body["conditions"]), body["error"])
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not timings of a device: {error!r}") from None

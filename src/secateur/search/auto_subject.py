@@ -26,7 +26,7 @@ from secateur.core.plan import Plan
 from secateur.cost.batch import device_of
 from secateur.cost.counted import CostModel, cost
 from secateur.cost.runtimes.prepared import Prepared
-from secateur.cost.timed import Timings
+from secateur.cost.timed import Sample, Timings
 from secateur.criteria.score import score
 from secateur.graph import trace
 from secateur.search.auto_costs import StepCosts
@@ -48,7 +48,8 @@ SECONDS = 20.0
 class Subject:
     """What is pruned. graph, cost: of the dense model, latency among its costs where the target
     speaks of it. target: shares that may remain. calibration: batches; held: as many others, where
-    there are, to judge candidates on. timings: folder."""
+    there are, to judge candidates on. timings: folder. smallest: of the smallest model, measured.
+    """
 
     dense: nn.Module
     graph: Graph
@@ -60,6 +61,7 @@ class Subject:
     calibration: list[Any]
     held: list[Any]
     timings: Path
+    smallest: Sample | None = None
 
     @cached_property
     def prepared(self) -> Prepared:
@@ -73,8 +75,8 @@ class Subject:
 
     @cached_property
     def timings_of_dense(self) -> Timings:
-        """What the modules of the dense model take on the device."""
-        return dense_timings(
+        """What the modules of the dense model take on the device, down to the smallest widths."""
+        found = dense_timings(
             self.dense,
             self.graph,
             self.example,
@@ -82,6 +84,8 @@ class Subject:
             constraints=self.settings.constraints,
             cache=cache_folder(),
         )
+        known = () if self.smallest is None else (self.smallest,)
+        return replace(found, samples=(*found.samples, *known))
 
     def costs(self, graph: Graph) -> CostModel:
         """Costs of a model on the way, its latency as the dense model's timings predict it."""
@@ -152,7 +156,10 @@ def make_start(
     found = folder.once("dense.json", lambda: _measured(subject))
     can = None if found["reachable"] is None else Reachable.from_json(found["reachable"])
     whole = replace(subject.cost, latency_ms=None if can is None else can.dense_ms)
-    subject = replace(subject, cost=whole, target=_shares(settings.target, whole))
+    smallest = None if can is None else can.smallest
+    subject = replace(
+        subject, cost=whole, target=_shares(settings.target, whole), smallest=smallest
+    )
     return Start(subject, found["metric"], found["check_s"], can, found["fault"])
 
 

@@ -49,7 +49,9 @@ class Reachable:
     multiply-accumulates should come to, predicted; None where the rules do not permit it. error:
     the predictions' own estimate of how far they are off. conditions: of the measurements.
     zeros: share of the dense model's weights that are zeros, and zeros_time: its latency as a share
-    of what it takes with other numbers in their place; None where there are few."""
+    of what it takes with other numbers in their place; None where there are few. smallest: what the
+    modules of the smallest model take, beside the timings of the dense one.
+    """
 
     dense_ms: float
     shares: Shares
@@ -59,6 +61,7 @@ class Reachable:
     conditions: Mapping[str, str]
     zeros: float = 0.0
     zeros_time: float | None = None
+    smallest: Sample | None = None
 
     @property
     def bound_by_calls(self) -> bool:
@@ -124,8 +127,11 @@ class Reachable:
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Reachable:
         """Inverse of `to_json`."""
-        kept = {name: body[name] for name in cls.__dataclass_fields__}
-        return cls(**kept | {"shares": Shares(**body["shares"])})
+        kept = {name: body[name] for name in cls.__dataclass_fields__ if name in body}
+        kept["shares"] = Shares(**body["shares"])
+        if kept.get("smallest") is not None:
+            kept["smallest"] = Sample.from_json(kept["smallest"])
+        return cls(**kept)
 
     def _instead(self) -> str:
         """What else makes such a model faster."""
@@ -182,6 +188,7 @@ def reachable(
         conditions=timings.conditions,
         zeros=zeros,
         zeros_time=None if filled is None else dense_ms / filled.median_ms,
+        smallest=known.samples[-1],
     )
 
 
