@@ -137,9 +137,17 @@ def test_steps_are_predicted_down_to_the_smallest_model(
         return Timings(graph.hash, samples, CONDITIONS, 0.01)
 
     monkeypatch.setattr(auto_subject, "dense_timings", flat)
-    data, settings = AutoData([], lambda model: 1.0), AutoSettings("latency=50%", max_drop=0.1)
     subject = auto_subject.Subject(
-        model, graph, x, data, settings, cost(graph), {}, [], [], tmp_path
+        dense=model,
+        graph=graph,
+        example=x,
+        data=AutoData(train=[], validate=lambda model: 1.0),
+        settings=AutoSettings(target="latency=50%", max_drop=0.1),
+        cost=cost(graph),
+        target={},
+        calibration=[],
+        held=[],
+        timings=tmp_path,
     )
     floor = {hidden: 1}
     assert subject.costs(graph).cost(floor).latency_ms == pytest.approx(3.5)
