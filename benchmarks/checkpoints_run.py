@@ -30,15 +30,19 @@ from secateur.train.staging import Staging
 from secateur.train.step import optimizer_state
 from secateur.train.writer import Writer
 
-SAVES, PLAIN, APART, MOST = 3, 3, 2, 60
+SAVES, PLAIN, APART, MOST = 3, 3, 1, 60
 """Checkpoints; steps before the first, and between them at least; steps in all at most."""
 Task = tuple[nn.Module, Optimizer, Callable[[], Tensor]]
 
 
-def resnet50() -> Task:
+def importable_torchvision() -> None:
     from torchvision_ops import define_torchvision_ops  # only children have it on their path
 
     define_torchvision_ops()
+
+
+def resnet50() -> Task:
+    importable_torchvision()
     from torchvision.models import resnet50 as make
 
     model = make()
@@ -48,6 +52,7 @@ def resnet50() -> Task:
 
 
 def gpt2() -> Task:
+    importable_torchvision()  # transformers imports it
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = GPT2LMHeadModel(GPT2Config())
