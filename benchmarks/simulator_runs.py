@@ -30,13 +30,13 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from secateur.core.world import ALONE
+from secateur.engines.mesh import Mesh, parse_mesh
 from secateur.engines.parallel import ddp, fsdp, none
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.shares import Share
 from secateur.engines.simulator.forecast import forecast
 from secateur.engines.simulator.loaded import workload_of_model
 from secateur.engines.simulator.machine import LOOPBACK
-from secateur.engines.simulator.mesh import Mesh, parse_mesh
 from secateur.engines.simulator.training import Training
 from secateur.engines.tensor_parallel.choose import tensor_parallel_plan
 from secateur.engines.tensor_parallel.local import parallelize_

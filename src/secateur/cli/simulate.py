@@ -16,12 +16,12 @@ from secateur.cli.output import table
 from secateur.cli.simulate_settings import SimulateSettings
 from secateur.cli.sources import fetch_model
 from secateur.cost.batch import resize_batch
+from secateur.engines.mesh import parse_mesh
 from secateur.engines.simulator.choosing import fastest
 from secateur.engines.simulator.collectives import TRANSPORTS
 from secateur.engines.simulator.forecast import Forecast, RankForecast, forecast
 from secateur.engines.simulator.machine import GB, Machine
 from secateur.engines.simulator.memory import RankMemory
-from secateur.engines.simulator.mesh import parse_mesh
 from secateur.engines.simulator.shapes import shape_named
 from secateur.engines.simulator.traffic import PURPOSES
 from secateur.engines.simulator.training import PRECISIONS, Training

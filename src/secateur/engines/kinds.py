@@ -11,7 +11,7 @@ from typing import Any
 
 from secateur.core.lookup import find, names
 from secateur.core.world import World
-from secateur.engines.simulator.mesh import parse_mesh
+from secateur.engines.mesh import parse_mesh
 from secateur.engines.training import Parallel
 
 KINDS = "secateur.engines.parallel"

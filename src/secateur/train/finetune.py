@@ -89,7 +89,13 @@ def finetune(
     learnt = prepared_parameters(objective, model, train_data)
     if settings.ema is not None:
         companions = (*companions, Ema(settings.ema))
-    check_together(parallel, companions, optimizer=optimizer, learnt=bool(learnt))
+    check_together(
+        parallel,
+        companions,
+        optimizer=optimizer,
+        learnt=bool(learnt),
+        precision=settings.precision,
+    )
     identity = _identity(model, train_data, settings, companions)
     trained = parallel.lay_out(model)
     training = Training(

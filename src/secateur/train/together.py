@@ -38,6 +38,7 @@ def check_together(
     *,
     optimizer: Optimizer | None,
     learnt: bool,
+    precision: str = "float32",
 ) -> None:
     """Raises: TrainError for what cannot go along where several ranks share a training."""
     if parallel.world.size == 1 and parallel.files is None:
@@ -51,6 +52,12 @@ def check_together(
                 f"{type(companion).__name__} cannot go along with a training of several ranks: "
                 f"{reason}. Train with {way}"
             )
+    if sharded and precision == "float16" and parallel.rows.size < parallel.world.size:
+        raise TrainError(
+            'precision "float16" skips a step whose gradients overflow, and a rank that shares the '
+            "model out sees the overflow of its own part alone: the ranks would no longer be one "
+            'model. Use precision="bfloat16", which does not overflow, or parallel: fsdp'
+        )
     if sharded and optimizer is not None:
         raise TrainError(
             "the optimizer holds whole parameters and the training is to shard them; name one in "

@@ -6,9 +6,9 @@ import torch
 
 from secateur.core.world import Alone
 from secateur.criteria.exact_sums import ExactSums
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.collectives import NCCL, all_reduce
 from secateur.engines.simulator.deciding import decisions
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.workload import Unit, Weight, Workload
 
 WORK = Workload("work", ((Unit("all", (Weight(30, 20), Weight(7, trainable=False))), 1),))

@@ -7,10 +7,10 @@ import math
 import pytest
 
 from secateur.core.errors import EngineError
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.choosing import fastest, meshes
 from secateur.engines.simulator.forecast import forecast
 from secateur.engines.simulator.machine import H100, LOOPBACK, Machine
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.shapes import SHAPES
 from secateur.engines.simulator.training import PRECISIONS, Training
 from secateur.engines.simulator.workload import Unit, Weight, Workload

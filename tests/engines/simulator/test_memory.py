@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.memory import RankMemory, rank_memory
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.shapes import SHAPES
 from secateur.engines.simulator.training import PRECISIONS, Training
 from secateur.engines.simulator.workload import Unit, Weight, Workload

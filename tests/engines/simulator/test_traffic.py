@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.collectives import NCCL, all_reduce
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.shapes import SHAPES
 from secateur.engines.simulator.traffic import step_traffic
 from secateur.engines.simulator.training import PRECISIONS, Training

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from secateur.core.errors import EngineError
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.forecast import Forecast, forecast
 from secateur.engines.simulator.machine import Machine
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.training import Training
 from secateur.engines.simulator.workload import Workload
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.collectives import Transfer, Transport, all_reduce
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.workload import Workload
 
 LIMB_BYTES, LIMBS = 8, 2

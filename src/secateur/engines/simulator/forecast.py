@@ -13,10 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any
 
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.deciding import decisions
 from secateur.engines.simulator.machine import Machine
 from secateur.engines.simulator.memory import RankMemory, rank_memory
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.traffic import PURPOSES, step_traffic
 from secateur.engines.simulator.training import STATES, Training
 from secateur.engines.simulator.workload import FLOAT, Weight, Workload

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.collectives import GLOO, NCCL, Transfer, Transport
-from secateur.engines.simulator.mesh import Mesh
 
 GB = 1e9
 

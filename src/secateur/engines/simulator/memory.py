@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from secateur.engines.simulator.mesh import Mesh
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.training import STATES, Training
 from secateur.engines.simulator.workload import FLOAT, Unit, Workload
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from functools import reduce
 
+from secateur.engines.mesh import Mesh
 from secateur.engines.simulator.collectives import (
     NOTHING,
     Transfer,
@@ -19,7 +20,6 @@ from secateur.engines.simulator.collectives import (
     all_reduce,
     reduce_scatter,
 )
-from secateur.engines.simulator.mesh import Mesh
 from secateur.engines.simulator.training import Training
 from secateur.engines.simulator.workload import FLOAT, Unit, Workload
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from secateur.engines.mesh import Mesh, parse_mesh
 from secateur.engines.simulator.collectives import Transfer
 from secateur.engines.simulator.machine import Machine
-from secateur.engines.simulator.mesh import Mesh, parse_mesh
 
 
 @pytest.mark.parametrize(
