@@ -27,6 +27,7 @@ from secateur import cut, plan, score, trace
 from secateur.core.lookup import find, names
 from secateur.core.world import ALONE, World
 from secateur.criteria.blocks import score_blocks
+from secateur.engines.leaving import leave
 from secateur.engines.process_group import ProcessGroup
 from secateur.masks.scores import Asked, elements
 from secateur.masks.targets import targets
@@ -124,3 +125,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave(0)

@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from secateur.core.errors import SecateurError
 from secateur.engines import kept_gradients as kept_gradients_module
 from secateur.engines.kept_gradients import send_kept_
+from secateur.engines.leaving import leave
 from secateur.engines.process_group import ProcessGroup
 from secateur.masks import fold_, keep_zeros_, mask_, mask_shards_
 
@@ -316,3 +317,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave(0)

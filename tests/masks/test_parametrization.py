@@ -32,6 +32,37 @@ def test_gradients_are_those_of_the_kept_weights() -> None:
     assert torch.equal(layer.parametrizations.weight.original.grad, mask.kept.float())
 
 
+def test_what_is_masked_is_zero_whatever_it_was() -> None:
+    layer = nn.Linear(3, 1)
+    layer.weight.data.copy_(torch.tensor([[-1.0, -2.0, 3.0]]))
+    mask_(layer, sparsity=0.6)
+    layer.parametrizations.weight.original.data[0, :2] = torch.tensor([-1.0, torch.nan])
+    assert layer.weight.tolist() == [[0.0, 0.0, 3.0]]
+    assert not layer.weight.detach().signbit().any()
+    (layer.weight * torch.tensor([torch.inf, 1.0, 1.0])).nansum().backward()
+    assert layer.parametrizations.weight.original.grad.tolist() == [[0.0, 0.0, 1.0]]
+
+
+def test_gradients_of_gradients_and_of_transforms() -> None:
+    layer = nn.Linear(3, 2).double()
+    mask_(layer, sparsity=0.5)
+    parameters = dict(layer.named_parameters())
+    original = parameters["parametrizations.weight.original"]
+    x = torch.rand(4, 3, dtype=torch.float64)
+    (once,) = torch.autograd.grad(layer(x).pow(2).sum(), original, create_graph=True)
+    (twice,) = torch.autograd.grad(once.sum(), original)
+    hidden = mask_at(layer, "weight")
+    assert hidden is not None and twice.any() and not twice[~hidden.kept].any()
+
+    def loss(values: dict[str, Tensor], row: Tensor) -> Tensor:
+        out: Tensor = torch.func.functional_call(layer, values, row)
+        return out.pow(2).sum()
+
+    each = torch.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    summed = each["parametrizations.weight.original"].sum(0)
+    assert torch.allclose(summed, once, atol=1e-12)
+
+
 def test_a_mask_that_moves_is_heeded_at_once() -> None:
     layer = nn.Linear(6, 5)
     mask_(layer, sparsity=0.5)

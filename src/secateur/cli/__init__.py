@@ -4,11 +4,19 @@ One command a file; `app` holds the table of them, `settings` their flags, `reci
 Results go to stdout, everything else to stderr; exit code 0 done, 1 failed, 2 wrong usage.
 """
 
+import os
+
 from secateur.cli.app import describe_flags, make_app
+from secateur.engines.leaving import leave
 
 __all__ = ["describe_flags", "main", "make_app"]
 
 
 def main() -> None:
     """Run the command line on the arguments of this process."""
-    make_app()()
+    try:
+        make_app()()
+    except SystemExit as ended:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(ended.code, int | None):
+            leave(ended.code or 0)  # a rank that torchrun started
+        raise

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from secateur.cli.boundary import FAILED, show_warning
 from secateur.cli.engine import OUTCOME, settings_in, tell, tell_raised
+from secateur.engines.leaving import leave
 
 
 def main(folder: Path) -> int:
@@ -40,4 +41,4 @@ def main(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    leave(main(Path(sys.argv[1])))

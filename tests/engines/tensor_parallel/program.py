@@ -25,6 +25,7 @@ import secateur as sc
 from secateur.core.copies import copied
 from secateur.cut.apply import cut_
 from secateur.engines.kinds import parse_kind
+from secateur.engines.leaving import leave
 from secateur.engines.parallel.none import WHOLE
 from secateur.engines.process_group import ProcessGroup
 from secateur.engines.resharding import cut_sharded
@@ -235,3 +236,4 @@ def main(rank: int, size: int, store: str, out: str) -> None:
 
 if __name__ == "__main__":
     main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4])
+    leave(0)
