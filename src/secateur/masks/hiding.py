@@ -2,7 +2,8 @@
 
 Bits of a number that stays are all ones and of one that is hidden all zeros, so one bitwise AND
 gives the weight or a zero, whatever the weight: minus, infinite and NaN ones as well, of which a
-product with zero makes minus zero or NaN. The gradient goes the same way.
+product with zero makes minus zero or NaN. The gradient goes the same way. Not for the transforms of
+`torch.func`, which ask for functions of another form, of thrice the overhead.
 """
 
 from __future__ import annotations
@@ -34,17 +35,17 @@ def hidden(weight: Tensor, bits: Tensor) -> Tensor:
 class _Hidden(torch.autograd.Function):
     """Linear in its first argument, so its gradient is itself."""
 
-    generate_vmap_rule = True
-
     @staticmethod
-    def forward(values: Tensor, bits: Tensor) -> Tensor:
-        return (values.view(bits.dtype) & bits).view(values.dtype)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
+    def forward(ctx: Any, values: Tensor, bits: Tensor) -> Tensor:
+        ctx.bits = bits
+        return _and(values, bits)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        (bits,) = ctx.saved_tensors
-        return _Hidden.apply(gradients[0], bits), None  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled():  # the gradient's own gradient is wanted
+            return hidden(gradients[0], ctx.bits), None
+        return _and(gradients[0], ctx.bits), None
+
+
+def _and(values: Tensor, bits: Tensor) -> Tensor:
+    return (values.view(bits.dtype) & bits).view(values.dtype)

@@ -88,6 +88,7 @@ def _is_trained_here(weight: Tensor) -> bool:
         and torch.is_grad_enabled()
         and type(weight) in (Tensor, nn.Parameter)
         and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
     )
 
 
