@@ -4,7 +4,7 @@ One command a file; `app` holds the table of them, `settings` their flags, `reci
 Results go to stdout, everything else to stderr; exit code 0 done, 1 failed, 2 wrong usage.
 """
 
-import os
+import sys
 
 from secateur.cli.app import describe_flags, make_app
 from secateur.engines.leaving import leave
@@ -17,6 +17,7 @@ def main() -> None:
     try:
         make_app()()
     except SystemExit as ended:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and isinstance(ended.code, int | None):
-            leave(ended.code or 0)  # a rank that torchrun started
+        joined = "secateur.engines.joining" in sys.modules  # a rank, whatever started it
+        if joined and isinstance(ended.code, int | None):
+            leave(ended.code or 0)
         raise
